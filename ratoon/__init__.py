@@ -1,0 +1,1 @@
+"""ratoon: continued pretraining as a routine. Each room is importable on its own; nothing runs on import."""

@@ -1,0 +1,33 @@
+"""Where things lie under the project's folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    root: Path
+
+    def documents(self, source: str) -> Path:
+        return self.root / "data" / "documents" / source
+
+    def clean(self, source: str) -> Path:
+        return self.root / "data" / "clean" / source
+
+    def rows(self, base: str, source: str) -> Path:
+        return self.root / "data" / "rows" / base / source
+
+    def tokenizer(self, base: str) -> Path:
+        return self.root / "models" / "tokenizers" / base
+
+    @property
+    def state(self) -> Path:
+        """Everything that is neither in Git nor under DVC: runs, databases, caches."""
+        return self.root / ".ratoon"
+
+    def refreshes(self, line: str) -> Path:
+        return self.state / "refreshes" / line
+
+    def latest(self, line: str) -> Path:
+        """Names the folder of the last finished refresh of a model line."""
+        return self.refreshes(line) / "latest.json"
