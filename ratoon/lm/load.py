@@ -1,0 +1,90 @@
+"""Opening a model directory, or refusing it with the reason."""
+
+import json
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ratoon.config import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_model(path: Path, device: str = "cpu") -> "PreTrainedModel":
+    """The model in `path`, weights in float32, ready to train. Local files and safetensors only."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # ours is the one live line a person sees
+    check_weights(path)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch.float32, use_safetensors=True, local_files_only=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"{path}: transformers cannot load this model: {error}") from error
+    return model.to(device)
+
+
+def load_tokenizer(path: Path) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    if not (path / "tokenizer_config.json").exists():
+        raise ConfigError(f"{path}: no tokenizer here (tokenizer_config.json is missing); a model needs its own")
+    try:
+        return AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: transformers cannot load this tokenizer: {error}") from error
+
+
+def check_weights(path: Path) -> None:
+    """Refuse a directory whose safetensors are missing or shorter than their header says."""
+    if not (path / "config.json").exists():
+        raise ConfigError(f"{path}: no model here (config.json is missing); expected a directory of transformers")
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        others = sorted(p.name for p in path.glob("*.bin"))
+        hint = f"; found {', '.join(others)}: convert it to safetensors first" if others else ""
+        raise ConfigError(f"{path}: no .safetensors file{hint}")
+    for file in files:
+        size, expected = file.stat().st_size, expected_size(file)
+        if size != expected:
+            raise ConfigError(
+                f"{file}: checkpoint cut short or damaged: {size:,} bytes, its header promises {expected or '?'}; "
+                f"take an earlier checkpoint or make it again"
+            )
+
+
+def expected_size(file: Path) -> int | None:
+    """Bytes a safetensors file must have by its own header; None where the header is unreadable."""
+    with file.open("rb") as handle:
+        head = handle.read(8)
+        if len(head) < 8:
+            return None
+        (length,) = struct.unpack("<Q", head)
+        if length > file.stat().st_size:
+            return None
+        try:
+            header = json.loads(handle.read(length))
+        except ValueError:
+            return None
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    return 8 + length + max(ends, default=0)
+
+
+def non_embedding(model: "PreTrainedModel") -> int:
+    """Parameters without input embedding and output head: the N of the scaling laws."""
+    apart = {id(module.weight) for module in (model.get_input_embeddings(), model.get_output_embeddings()) if module}
+    return sum(p.numel() for p in model.parameters() if id(p) not in apart)
+
+
+def pick_device(wanted: str) -> "torch.device":
+    import torch
+
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("train.device: cuda was asked for and this machine has no usable GPU; allowed: auto, cpu")
+    name = "cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu"
+    return torch.device(name)
