@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import pytest
+
+from ratoon.config import ConfigError, SweepConfig, TrainConfig
+from ratoon.stream.rows import Rows
+from ratoon.training.run import train
+from ratoon.training.sweep import Corpus, Group, group_tokens, limited, plan, portions, run_group, run_sweep
+
+STEP = 8 * 16
+
+
+def group_of(request, horizons, target=None):
+    return Group(request=request, horizons=horizons, target_tokens=target or max(horizons))
+
+
+def test_a_branch_is_to_the_bit_the_whole_run_of_its_length(request_for):
+    found = run_group(group_of(request_for("trunk", tokens=40 * STEP), (10 * STEP, 20 * STEP, 40 * STEP)))
+    for steps in (10, 20, 40):
+        whole = train(request_for(f"whole-{steps}", tokens=steps * STEP))
+        for source in ("general", "domain"):
+            branch = [o for o in found if o.step == steps and o.evaluated == source]
+            alone = [o for o in whole.observations if o.step == steps and o.evaluated == source]
+            assert len(branch) == 1
+            assert branch[0].loss_nats == alone[0].loss_nats
+            assert branch[0].finished
+
+
+def test_a_trunk_costs_less_than_separate_runs(request_for):
+    group = group_of(request_for(tokens=80 * STEP), (10 * STEP, 20 * STEP, 40 * STEP, 80 * STEP))
+    assert group_tokens(group) < 0.8 * sum(group.horizons)
+
+
+def test_scarce_text_is_repeated_as_often_as_the_target_will(request_for):
+    request = request_for(tokens=400 * STEP, share=0.5)
+    target = 2000 * STEP  # far more than the tiny domain holds
+    group = group_of(request, (200 * STEP, 400 * STEP), target)
+    available = Rows.open(Path(request.portions["domain"].rows)).num_rows
+    target_epochs = target * 0.5 / (available * 16)
+    for horizon in group.horizons:
+        rows = limited(group, horizon)["domain"]
+        assert horizon * 0.5 / (rows * 16) == pytest.approx(target_epochs, rel=0.1)
+    assert group_tokens(group) == sum(group.horizons)
+    found = run_group(group)
+    unique = [o.unique_tokens["domain"] for o in found if o.finished and o.evaluated == "domain"]
+    assert unique[0] < unique[1]
+
+
+def test_a_source_with_share_zero_is_scored_but_not_read(request_for):
+    found = run_group(group_of(request_for(tokens=10 * STEP, share=0.0), (10 * STEP,)))
+    last = [o for o in found if o.finished]
+    assert {o.evaluated for o in last} == {"general", "domain"}
+    assert set(last[0].unique_tokens) == {"general"}
+
+
+def test_a_finished_group_is_read_back_and_not_run_again(request_for, monkeypatch):
+    group = group_of(request_for(tokens=10 * STEP), (10 * STEP,))
+    found = run_group(group)
+    monkeypatch.setattr("ratoon.training.sweep.Run", None)
+    assert run_group(group) == found
+
+
+def test_a_sweep_covers_every_size_and_ratio(tiny, tmp_path):
+    ratios = (0.1, 0.3, 0.5, 0.7, 1.0)
+    request = plan(
+        {"tiny": tiny / "model"},
+        {role: Corpus(rows=str(tiny / role), role=role) for role in ("general", "domain")},
+        SweepConfig(ratios=ratios, tokens=20 * STEP, horizons=2, workers=2),
+        TrainConfig(tokens=40 * STEP, learning_rate=0.01, rows_per_step=8, schedule={"warmup_steps": 2}, block_rows=10),
+        tmp_path / "sweep",
+        row_tokens=16,
+        held_out_tokens=400,
+        commit=None,
+    )
+    seen = []
+    result = run_sweep(request, lambda tokens, total: seen.append((tokens, total)))
+    done = [o for o in result.observations if o.finished]
+    assert {(o.share, o.tokens, o.evaluated) for o in done} == {
+        (r, t * STEP, s) for r in ratios for t in (10, 20) for s in ("general", "domain")
+    }
+    assert seen[-1][0] <= seen[-1][1] == result.tokens
+    assert (Path(request.out) / "observations.csv").exists()
+
+
+def test_shares_within_a_role_follow_the_weights():
+    corpora = {
+        "a": Corpus(rows="a", role="general", weight=3),
+        "b": Corpus(rows="b", role="general", weight=1),
+        "c": Corpus(rows="c", role="domain"),
+    }
+    assert {name: p.share for name, p in portions(corpora, 0.2).items()} == pytest.approx({"a": 0.6, "b": 0.2, "c": 0.2})
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.2, 30])
+def test_a_ratio_outside_0_to_1_is_refused(share):
+    with pytest.raises(ConfigError, match=r"outside 0\.\.1; give a fraction, 0\.3 for 30%"):
+        portions({}, share)
+
+
+def test_a_mixture_without_general_text_is_refused():
+    with pytest.raises(ConfigError, match="no general source among"):
+        portions({"c": Corpus(rows="c", role="domain")}, 0.5)
