@@ -268,7 +268,10 @@ class ChooseConfig(Declared):
     tolerance: PositiveFloat = Field(0.02, description="how far general loss may rise above the parent's, relative")
     confidence: float = Field(0.9, gt=0.5, lt=1, description="with which the chosen ratio must stay under it")
     bootstrap: PositiveInt = Field(400, ge=50, description="resamples of whole runs")
-    law: Literal["auto", "dcpt", "cmr"] = Field("auto", description="auto: the smaller held-out error")
+    law: Literal["auto", "warm", "dcpt", "cmr"] = Field("auto", description="auto: the smaller held-out error")
+    domain_epochs: PositiveFloat = Field(
+        16.0, description="times the domain text may be read at most (mixtures tolerate 15 to 20, arXiv:2605.12715)"
+    )
     ratio: Share | None = Field(None, description="take this domain share and do not choose")
     seed: int = 0
 
@@ -335,7 +338,7 @@ class Ask(Declared):
 
     def changes(self) -> dict[str, dict[str, Any]]:
         """As sections of params.yaml."""
-        wanted = {
+        wanted: dict[str, dict[str, Any]] = {
             "refresh": {"base": self.base},
             "choose": {"ratio": self.ratio, "tolerance": self.tolerance, "seed": self.seed},
             "train": {"tokens": self.tokens, "seed": self.seed},

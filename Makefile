@@ -1,0 +1,42 @@
+# Two commands to know: `make demo` and `make test`. Nothing else has to be installed than Python, git and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export HF_HUB_OFFLINE ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test test-all lint up down clean
+
+help:  ## these lines
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+env: $(VENV)/.made  ## the virtual environment, versions pinned by constraints.txt
+
+$(VENV)/.made: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: env  ## one whole refresh on the embedded text, minutes on two cores
+	$(BIN)/ratoon refresh
+
+test: env lint  ## what must always pass
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: env lint  ## the slow ones too
+	$(BIN)/python -m pytest
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy -p ratoon
+
+up down: env  ## Prefect and MLflow pages and a worker on this machine; and stop them
+	$(BIN)/ratoon $@
+
+clean:  ## remove what was made here, editions, models and runs included
+	-$(BIN)/ratoon down
+	rm -rf .ratoon data/documents data/clean data/rows models/tokenizers .dvc/cache .dvc/tmp dvc.lock
+	find models/weights -mindepth 1 ! -name .gitignore -delete
