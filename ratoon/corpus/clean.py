@@ -1,0 +1,204 @@
+"""Documents to a clean edition: rules, exact deduplication, and the part held out from training.
+
+Three passes. Each shard alone: rules, and a key of the normalised text. All together: of equal keys the first in
+shard order survives. Each shard alone again: what is left is written, split by the key. The split depends on the
+text and nothing else, so a document held out once is held out in every later edition, under whatever name it
+comes, and in every source with the same share.
+
+Memory of the second pass: about 100 bytes per document.
+"""
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from ratoon.config import ConfigError, HeldOut, PrepareConfig, Source
+from ratoon.corpus import rules
+from ratoon.corpus.documents import ShardWriter, Tally, rows, tally_of
+from ratoon.corpus.edition import Edition, digest, read_ledger, renew, shards
+from ratoon.corpus.workers import Report, each
+from ratoon.records import Ledger
+
+# Raise it whenever the same documents and parameters would give another edition.
+VERSION = 1
+DUPLICATE = "duplicate"
+DROP, TRAIN, HELD_OUT = range(3)
+PARTS = {TRAIN: "train", HELD_OUT: "held_out"}
+VERDICTS = pa.schema(
+    [("id", pa.string()), ("place", pa.string()), ("reason", pa.string()), ("key", pa.binary()), ("bytes", pa.int64())]
+)
+
+
+class Kept(NamedTuple):
+    """One shard of documents after deduplication: DROP, TRAIN or HELD_OUT for each, as bytes."""
+
+    shard: Path
+    flags: bytes
+
+    def file(self, part: int) -> str:
+        return f"{PARTS[part]}-{self.shard.stem}-{digest(VERSION, self.shard.name, self.flags)}.parquet"
+
+
+def clean(
+    source: Source,
+    config: PrepareConfig,
+    documents: Path,
+    out: Path,
+    report: Report | None = None,
+    processes: int | None = None,
+) -> Ledger:
+    """Bring `out` to the clean edition of `documents`, and return its ledger; unchanged shards are reused.
+
+    Writes train-*.parquet and held_out-*.parquet (documents), verdicts/*.parquet (per document: the rule that
+    dropped it, or its key) and ledger.json; kept counts both parts. `report` hears of bytes of documents.
+
+    Raises ConfigError, with the earlier edition untouched, for an unknown rule, or when the held-out part has
+    fewer than `held_out.min_documents` documents or is larger than what is left to train on.
+    """
+    where = f"prepare.rules.{source.kind}"
+    if source.kind not in config.rules:
+        raise ConfigError(f"params.yaml: {where}: not there, but source {source.name!r} is {source.kind}; add it")
+    thresholds = dict(config.rules[source.kind])
+    rules.build(thresholds, f"params.yaml: {where}")
+    inputs = shards(documents)
+    key = digest(VERSION, tuple(thresholds.items()))
+    with renew(out) as edition:
+        judged = _judge(inputs, key, thresholds, edition, report, processes)
+        total = Tally()
+        kept = list(_survivors(inputs, [edition.path(name) for name in judged], config.held_out.share, total))
+        files = _write(kept, edition, report, processes)
+        train, held = (_sum(edition.path(name) for of, name in files if of == part) for part in PARTS)
+        _refuse(source, config.held_out, train, held)
+        ledger = Ledger(
+            source=source.name,
+            role=source.role,
+            stage="clean",
+            config=digest(read_ledger(documents).config, key, config.held_out.share, config.held_out.min_documents),
+            funnel=total.funnel(),
+            shards=edition.hashes([*judged, *(name for _, name in files)]),
+            held_out_documents=held.documents,
+            held_out_bytes=held.bytes,
+            examples=total.examples,
+        )
+        return edition.publish(ledger)
+
+
+def _sum(paths: Iterable[Path]) -> Tally:
+    total = Tally()
+    for path in paths:
+        total.add(tally_of(path))
+    return total
+
+
+# ---------------------------------------------------------------- each shard alone
+
+
+def normalise(text: str) -> str:
+    """What counts as the same text: composed form, without regard to case and to the amount of white space."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def text_key(text: str) -> bytes:
+    """16 bytes that equal texts, after `normalise`, have in common."""
+    return hashlib.blake2b(normalise(text).encode(), digest_size=16).digest()
+
+
+def _judge(
+    inputs: list[Path], key: str, thresholds: dict[str, Any], edition: Edition, report: Report | None, n: int | None
+) -> list[str]:
+    """Names of the files of verdicts, one per shard of documents, in their order."""
+    names = [f"verdicts/{path.stem}-{key}.parquet" for path in inputs]
+    fresh = [i for i, name in enumerate(names) if not edition.reusable(name)]
+    sizes = [tally_of(inputs[i]).bytes for i in fresh]
+    done = 0
+    for i, _ in each(judge, [(inputs[i], thresholds, edition.place(names[i])) for i in fresh], sizes, n):
+        done += sizes[i]
+        if report:
+            report(done, sum(sizes), f"rules {inputs[fresh[i]].stem}")
+    return names
+
+
+def judge(shard: Path, thresholds: dict[str, Any], path: Path) -> None:
+    """Ask the rules about every document of a shard. Runs in a process of its own."""
+    asked = rules.build(thresholds, "prepare.rules")
+    writer = ShardWriter(path, VERDICTS)
+    for row in rows(shard, ["id", "text", "url"]):
+        reason = rules.verdict(row["text"], asked)
+        size = len(row["text"].encode())
+        key = None if reason else text_key(row["text"])
+        writer.add({"id": row["id"], "place": row["url"], "reason": reason, "key": key, "bytes": size}, 256)
+    writer.close(Tally())
+
+
+# ---------------------------------------------------------------- all together
+
+
+def held_out(key: bytes, share: float) -> bool:
+    """Whether the text with this key is kept from training: a fixed fate, whatever else is in the corpus."""
+    return int.from_bytes(key[:8], "big") < share * 2**64
+
+
+def _survivors(inputs: list[Path], verdicts: list[Path], share: float, total: Tally) -> Iterator[Kept]:
+    """What stays of every shard; `total` is told of every document."""
+    seen: set[bytes] = set()
+    for shard, path in zip(inputs, verdicts, strict=True):
+        flags = bytearray()
+        for row in rows(path):
+            reason = row["reason"] or (DUPLICATE if row["key"] in seen else None)
+            if reason:
+                total.drop(reason, row["bytes"], row["place"])
+                flags.append(DROP)
+                continue
+            seen.add(row["key"])
+            total.keep(row["bytes"])
+            flags.append(HELD_OUT if held_out(row["key"], share) else TRAIN)
+        yield Kept(shard, bytes(flags))
+
+
+# ---------------------------------------------------------------- each shard alone again
+
+
+def _write(kept: list[Kept], edition: Edition, report: Report | None, processes: int | None) -> list[tuple[int, str]]:
+    """(part, name) of every file of the edition, once they are all there."""
+    files = [(part, item.file(part)) for item in kept for part in PARTS if part in item.flags]
+    fresh = [item for item in kept if any(f in item.flags and not edition.reusable(item.file(f)) for f in PARTS)]
+    tasks = [(item, {part: edition.place(item.file(part)) for part in PARTS}) for item in fresh]
+    sizes = [tally_of(item.shard).bytes for item in fresh]
+    done = 0
+    for i, _ in each(write_parts, tasks, sizes, processes):
+        done += sizes[i]
+        if report:
+            report(done, sum(sizes), f"write {fresh[i].shard.stem}")
+    return files
+
+
+def write_parts(kept: Kept, paths: dict[int, Path]) -> None:
+    """Copy what stays of a shard into its parts; a part of no documents gets no file."""
+    open_parts = {part: (ShardWriter(path), Tally()) for part, path in paths.items() if part in kept.flags}
+    for flag, row in zip(kept.flags, rows(kept.shard), strict=True):
+        if flag != DROP:
+            writer, tally = open_parts[flag]
+            size = len(row["text"].encode())
+            tally.keep(size)
+            writer.add(row, size)
+    for writer, tally in open_parts.values():
+        writer.close(tally)
+
+
+def _refuse(source: Source, config: HeldOut, train: Tally, held: Tally) -> None:
+    if held.documents < config.min_documents:
+        raise ConfigError(
+            f"source {source.name!r}: {held.documents} of {train.documents + held.documents} clean documents are held "
+            f"out; prepare.held_out.min_documents is {config.min_documents}\n"
+            f"  add text, cut long texts into documents, or change prepare.held_out in params.yaml"
+        )
+    if not train.documents or train.bytes < held.bytes:
+        raise ConfigError(
+            f"source {source.name!r} is smaller than its held-out part: {train.documents} documents ({train.bytes} "
+            f"bytes) to train on, {held.documents} documents ({held.bytes} bytes) held out\n"
+            f"  add text, or lower prepare.held_out.share in params.yaml"
+        )
