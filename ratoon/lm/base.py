@@ -94,7 +94,9 @@ def gguf_file(weights: Gguf, name: str) -> Path:
     found = [Path(str(f.locate())) for f in distribution.files or [] if f.match(weights.file)]
     if len(found) != 1:
         names = ", ".join(sorted(f.name for f in found)) or "none"
-        raise ConfigError(f"models/bases/{name}.yaml: weights.file: {weights.file!r} must match one file; found {names}")
+        raise ConfigError(
+            f"models/bases/{name}.yaml: weights.file: {weights.file!r} must match one file; found {names}"
+        )
     return found[0]
 
 

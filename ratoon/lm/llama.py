@@ -16,6 +16,9 @@ def new_llama(shape: Scratch, vocabulary: int, end_token: int) -> "PreTrainedMod
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
     config = LlamaConfig(
         vocab_size=vocabulary,

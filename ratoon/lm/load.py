@@ -26,7 +26,7 @@ def load_model(path: Path, device: str = "cpu") -> "PreTrainedModel":
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"{path}: transformers cannot load this model: {error}") from error
-    return model.to(device)
+    return model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps it untyped
 
 
 def load_tokenizer(path: Path) -> "PreTrainedTokenizerBase":

@@ -112,7 +112,10 @@ def summed_loss(model: "PreTrainedModel", tokens: NDArray[np.int64], valid: NDAr
     # No cache object: with one, transformers builds another mask and remembers the batch.
     logits_BTV = model(input_ids=tokens_BT, use_cache=False).logits[:, :-1]
     return cross_entropy(
-        logits_BTV.reshape(-1, logits_BTV.shape[-1]).float(), labels_BT.reshape(-1), ignore_index=IGNORE, reduction="sum"
+        logits_BTV.reshape(-1, logits_BTV.shape[-1]).float(),
+        labels_BT.reshape(-1),
+        ignore_index=IGNORE,
+        reduction="sum",
     )
 
 

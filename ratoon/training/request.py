@@ -35,7 +35,9 @@ class Request(Declared):
     @model_validator(mode="after")
     def check(self) -> "Request":
         if self.recipe.tokens < self.step_tokens:
-            raise ValueError(f"train.tokens {self.recipe.tokens:,} is less than one step of {self.step_tokens:,} tokens")
+            raise ValueError(
+                f"train.tokens {self.recipe.tokens:,} is less than one step of {self.step_tokens:,} tokens"
+            )
         return self
 
     @property

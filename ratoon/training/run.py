@@ -19,7 +19,7 @@ from ratoon.stream.mixture import Mixture
 from ratoon.stream.order import Order
 from ratoon.stream.rows import Rows
 from ratoon.training import checkpoint
-from ratoon.training.loop import Batch, State, advance, mean_loss, new_state
+from ratoon.training.loop import Batch, advance, mean_loss, new_state
 from ratoon.training.request import Request, Result
 from ratoon.training.schedules import learning_rate
 
@@ -28,14 +28,15 @@ EVALUATION_ROWS = 64
 
 @dataclass
 class HeldOut:
-    """The rows of one source that are scored while training: always the same, always the first."""
+    """The rows of one source that are scored while training: the same ones all along, spread evenly over it."""
 
     rows: Rows
     count: int
 
     def batches(self) -> Iterator[Batch]:
+        spread = np.arange(self.count, dtype=np.int64) * self.rows.num_rows // self.count
         for first in range(0, self.count, EVALUATION_ROWS):
-            yield self.rows.read(np.arange(first, min(first + EVALUATION_ROWS, self.count)))
+            yield self.rows.read(spread[first : first + EVALUATION_ROWS])
 
     @property
     def bits_per_nat(self) -> float:

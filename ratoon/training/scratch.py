@@ -32,9 +32,7 @@ def begin(bases: list[Base], root: Path, tokenizer: Path, corpora: dict[str, Cor
     return BatchRequest(requests=requests, workers=workers, out=str(out))
 
 
-def one(
-    base: Base, root: Path, tokenizer: Path, corpora: dict[str, Corpus], held_out: int, threads: int
-) -> Request:
+def one(base: Base, root: Path, tokenizer: Path, corpora: dict[str, Corpus], held_out: int, threads: int) -> Request:
     shape = base.weights
     assert isinstance(shape, Scratch)
     out = root / ".ratoon" / "bases" / f"{base.name}-{base.digest()}"

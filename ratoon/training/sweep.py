@@ -96,9 +96,19 @@ def plan(
             )
             step = request.step_tokens
             horizons = tuple(sorted({sweep.tokens // 2**n // step * step for n in range(sweep.horizons)} - {0}))
+            check_shortest(sweep, recipe, min(horizons, default=0), step)
             groups.append(Group(request=request, horizons=horizons, target_tokens=recipe.tokens))
     groups.sort(key=lambda g: -sum(f.stat().st_size for f in Path(g.request.model).glob("*.safetensors")))
     return SweepRequest(groups=tuple(groups), workers=workers, out=str(out))
+
+
+def check_shortest(sweep: SweepConfig, recipe: TrainConfig, shortest: int, step_tokens: int) -> None:
+    warmup = recipe.schedule.warmup_steps * step_tokens
+    if shortest <= warmup:
+        raise ConfigError(
+            f"params.yaml: sweep: the shortest of {sweep.horizons} horizons is {shortest:,} tokens, not more than the "
+            f"warm-up of {warmup:,}; raise sweep.tokens, or lower sweep.horizons or train.schedule.warmup_steps"
+        )
 
 
 def limited(group: Group, horizon: int) -> dict[str, int]:
@@ -230,4 +240,3 @@ def tokens_written(folder: Path) -> int:
         except (ValueError, KeyError):
             continue
     return 0
-

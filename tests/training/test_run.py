@@ -156,7 +156,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_whole(request_for, monkeypatc
         seal(folder)
 
     monkeypatch.setattr(checkpoint, "seal", full_at_second)
-    with pytest.raises(OSError, match="could not save .*No space left on device; free space"):
+    with pytest.raises(OSError, match=r"could not save .*No space left on device; free space"):
         train(request)
     left = sorted(p.name for p in (Path(request.out) / "checkpoints").iterdir())
     assert len(left) == 1
@@ -171,7 +171,7 @@ def test_a_base_with_a_smaller_vocabulary_than_its_rows_is_refused(request_for, 
     shutil.copytree(tiny / "model", small)
     config = json.loads((small / "config.json").read_text())
     (small / "config.json").write_text(json.dumps({**config, "vocab_size": 100}))
-    with pytest.raises(ConfigError, match="packed with a tokenizer of 512 entries.*has 100"):
+    with pytest.raises(ConfigError, match=r"packed with a tokenizer of 512 entries.*has 100"):
         Run(request_for().model_copy(update={"model": str(small)}))
 
 

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from ratoon.config import ConfigError, Schedule
@@ -26,7 +28,7 @@ def test_the_last_update_is_at_the_floor(name):
 @pytest.mark.parametrize("name", ["wsd", "cosine"])
 def test_no_jump_is_larger_than_one_step_of_warm_up(name):
     values = curve(name, 1000)
-    assert max(abs(a - b) for a, b in zip(values, values[1:], strict=False)) <= 0.1 + 1e-9
+    assert max(abs(a - b) for a, b in itertools.pairwise(values)) <= 0.1 + 1e-9
 
 
 def test_before_the_decay_runs_of_any_length_agree():

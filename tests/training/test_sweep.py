@@ -88,7 +88,9 @@ def test_shares_within_a_role_follow_the_weights():
         "b": Corpus(rows="b", role="general", weight=1),
         "c": Corpus(rows="c", role="domain"),
     }
-    assert {name: p.share for name, p in portions(corpora, 0.2).items()} == pytest.approx({"a": 0.6, "b": 0.2, "c": 0.2})
+    assert {name: p.share for name, p in portions(corpora, 0.2).items()} == pytest.approx(
+        {"a": 0.6, "b": 0.2, "c": 0.2}
+    )
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.2, 30])
