@@ -1,0 +1,3 @@
+-- Run once, on the first start of an empty volume.
+CREATE DATABASE prefect;
+CREATE DATABASE mlflow;
