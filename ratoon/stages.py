@@ -1,6 +1,7 @@
 """The commands of dvc.yaml: one stage each, from declaration to edition on disk."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -71,6 +72,8 @@ def declared_sources(root: Path) -> list[Source]:
 
 def pack(root: Path, base: str, source: str) -> Ledger:
     """Clean documents to token rows."""
+    # Nothing forks here, so the tokenizer may use its threads; they are most of the speed.
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
     from ratoon.corpus.pack import pack as tokens
 
     layout = Layout(root)

@@ -1,0 +1,18 @@
+"""A model against its parent, on the same items."""
+
+from pathlib import Path
+
+from prefect import flow
+
+from ratoon.config import Ask
+from tasks.assess import candidate_of, judge, score_both
+from tasks.prepare import open_job
+
+
+@flow(name="assess")
+def assess(ask: Ask, parent_run: str | None = None) -> dict[str, str | bool]:
+    """Score parent and candidate on held-out text and benchmarks, compare them in pairs, and judge."""
+    job = open_job(Path.cwd(), ask)
+    candidate = candidate_of(job)
+    verdict = judge(job, score_both(job, candidate), candidate, parent_run)
+    return {"promoted": verdict.promoted, "reasons": " ".join(verdict.reasons)}

@@ -1,0 +1,22 @@
+"""Bring the sources to their newest clean, packed edition, and have the base they are packed for."""
+
+from pathlib import Path
+
+from prefect import flow
+
+from ratoon.config import Ask
+from tasks.job import resolve
+from tasks.prepare import make_base, make_editions, push_editions
+
+EVERYTHING = Ask()
+
+
+@flow(name="prepare")
+def prepare(ask: Ask = EVERYTHING) -> dict[str, list[str]]:
+    """Ingest, clean and pack what is new in every source, through DVC; push the editions; make the base."""
+    root = Path.cwd()
+    ran, _ = make_editions(root, ask)
+    make_base(root, ask)
+    if ran and resolve(root, ask)[0].refresh.push:
+        push_editions(root)
+    return {"ran": ran}

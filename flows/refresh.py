@@ -1,0 +1,61 @@
+"""prepare, sweep, choose, train, assess, promote or refuse: the routine ratoon exists for."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect import flow
+from prefect.states import Completed, State
+
+from flows.assess import assess
+from flows.prepare import prepare
+from flows.sweep import sweep
+from flows.train import train
+from ratoon.config import Ask
+from ratoon.records import Verdict, read
+from tasks import tracking
+from tasks.job import latest, question_answered
+from tasks.prepare import open_job
+from tasks.promote import conclude, register
+
+DEFAULT = Ask()
+
+
+@flow(name="refresh")
+def refresh(ask: Ask = DEFAULT) -> State:
+    """One whole refresh. Ends Completed with "nothing new" where text and parameters are those of the last one."""
+    started, seconds = datetime.now(UTC), dict[str, float]()
+    with timed(seconds, "prepare"):
+        prepare(ask)
+        job = open_job(Path.cwd(), ask)
+    if question_answered(job) and not ask.force:
+        return Completed(message=nothing_new(job.line, latest(job.layout, job.line).name))
+    with tracking.run(job.line, f"refresh {started:%Y-%m-%d %H:%M}", kind="refresh") as run:
+        run.params(job.params.model_dump(mode="json"))
+        with timed(seconds, "sweep"):
+            sweep(ask, run.id)
+        with timed(seconds, "train"):
+            trained = train(ask, run.id)
+        with timed(seconds, "assess"):
+            assess(ask, run.id)
+        version = register(job, read(job.folder / "verdict.json", Verdict), trained["run"])
+        runs = {"refresh": run.id, "train": trained["run"]}
+        done = conclude(job, started=started, seconds=seconds, runs=runs, version=version)
+        run.artifact(job.folder / "report.html")
+        run.artifact(job.folder / "refresh.json")
+        run.verdict(done.verdict, version)
+    said = "promoted" if done.verdict.promoted else "refused"
+    return Completed(message=f"{job.line} version {version} {said}: {done.verdict.reasons[0]}")
+
+
+def nothing_new(line: str, last: str) -> str:
+    return f"nothing new for {line} since {last}: same text, same parameters"
+
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    seconds[name] = round(time.monotonic() - begun, 1)

@@ -1,0 +1,17 @@
+"""One continued pretraining."""
+
+from pathlib import Path
+
+from prefect import flow
+
+from ratoon.config import Ask
+from tasks.prepare import open_job
+from tasks.train import chosen_share, train_target
+
+
+@flow(name="train")
+def train(ask: Ask, parent_run: str | None = None) -> dict[str, str]:
+    """Continue the parent at the chosen ratio, or at the one asked for. A killed run resumes by itself."""
+    job = open_job(Path.cwd(), ask)
+    result, run_id = train_target(job, chosen_share(job), parent_run)
+    return {"model": result.model, "run": run_id}

@@ -1,0 +1,5 @@
+import sys
+
+from ratoon.cli import main
+
+sys.exit(main())

@@ -1,0 +1,106 @@
+"""One refresh on its way: what was asked, on which text, from which parent, and the folder it fills."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ratoon import config, records
+from ratoon.config import Ask, Base, ConfigError, Params, Source
+from ratoon.layout import Layout
+from ratoon.records import Refresh
+from ratoon.training.sweep import Corpus
+from tasks import versions
+
+
+@dataclass(frozen=True)
+class Job:
+    layout: Layout
+    ask: Ask
+    params: Params
+    base: Base
+    sources: tuple[Source, ...]
+    parent: Path  # directory of the model that is continued
+    parent_version: int | None  # its registered version; None: the base itself
+    editions: dict[str, str]  # path -> DVC hash of what is read
+    folder: Path
+
+    @property
+    def line(self) -> str:
+        return self.params.refresh.line
+
+    @property
+    def question(self) -> str:
+        """Digest of parameters and text: equal questions need no second answer."""
+        asked = self.params.model_dump(mode="json")
+        asked["refresh"].pop("push")
+        asked.pop("budgets")
+        return digest(asked, self.editions)
+
+    @property
+    def corpora(self) -> dict[str, Corpus]:
+        return {
+            s.name: Corpus(rows=str(self.layout.rows(self.base.name, s.name)), role=s.role, weight=s.weight)
+            for s in self.sources
+        }
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """What all training requests of this job share."""
+        return {
+            "row_tokens": self.base.row_tokens,
+            "held_out_tokens": self.params.prepare.held_out.max_tokens,
+            "commit": versions.commit(self.layout.root)[0],
+        }
+
+
+def digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def resolve(root: Path, ask: Ask) -> tuple[Params, Base, tuple[Source, ...]]:
+    """params.yaml with what was asked laid over it, and the declarations it names.
+
+    Raises ConfigError for anything that is not declared or does not go together.
+    """
+    params = config.load(root, budget=ask.budget, changes=ask.changes())
+    base = config.base(root, params.refresh.base)
+    if base.name not in params.prepare.bases:
+        raise ConfigError(
+            f"params.yaml: prepare.bases: {base.name!r} is not among {list(params.prepare.bases)}; "
+            f"add it, so that the sources are packed with its tokenizer"
+        )
+    sources = tuple(config.source(root, name) for name in params.refresh.sources)
+    roles = {source.role for source in sources}
+    if missing := {"general", "domain"} - roles:
+        raise ConfigError(
+            f"params.yaml: refresh.sources: no {' and no '.join(sorted(missing))} source among "
+            f"{[s.name for s in sources]}; one to protect (general) and one to learn (domain) are needed"
+        )
+    return params, base, sources
+
+
+def folder_of(layout: Layout, line: str, question: str, parent_version: int | None) -> Path:
+    return layout.refreshes(line) / f"{question}-on-{parent_version or 'base'}"
+
+
+def latest(layout: Layout, line: str) -> Refresh | None:
+    """The last refresh of this line that came to a verdict."""
+    path = layout.latest(line)
+    if not path.exists():
+        return None
+    folder = layout.refreshes(line) / json.loads(path.read_text(encoding="utf-8"))["folder"]
+    return records.read(folder / "refresh.json", Refresh) if (folder / "refresh.json").exists() else None
+
+
+def finish(job: Job, refresh: Refresh) -> None:
+    records.write(job.folder / "refresh.json", refresh)
+    latest_text = json.dumps({"folder": job.folder.name, "question": job.question})
+    records.write_text(job.layout.latest(job.line), latest_text)
+
+
+def question_answered(job: Job) -> bool:
+    """Whether the last refresh of this line asked the same of the same text."""
+    path = job.layout.latest(job.line)
+    return path.exists() and json.loads(path.read_text(encoding="utf-8"))["question"] == job.question

@@ -1,0 +1,103 @@
+"""Sources to their newest clean, packed edition, and the base they are packed for."""
+
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from ratoon import config, records
+from ratoon.config import Ask, Base, Gguf, Pretrained, Scratch
+from ratoon.layout import Layout
+from ratoon.lm.base import obtain, weights_folder
+from ratoon.records import Ledger
+from ratoon.training import scratch
+from ratoon.training.batch import BatchResult
+from ratoon.training.supervise import supervise
+from ratoon.training.sweep import Corpus
+from tasks import tracking, versions
+from tasks.job import Job, folder_of, resolve
+from tasks.live import stage
+from tasks.retry import weather
+
+
+@task(cache_policy=NO_CACHE)
+def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
+    """Bring every source up to date through DVC. Returns the stages that had to run, and path -> hash of all."""
+    _, base, sources = resolve(root, ask)
+    targets = [f"pack@{base.name}-{source.name}" for source in sources]
+    with stage("prepare", "stages") as shown:
+        made = versions.repro(root, targets, lambda line: shown.update(shown.done, note=line))
+        shown.update(len(made.ran), note=f"{len(made.ran)} stages ran" if made.ran else "nothing new")
+    return list(made.ran), made.hashes
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=30, retry_condition_fn=weather)
+def push_editions(root: Path) -> None:
+    versions.push(root)
+
+
+@task(cache_policy=NO_CACHE, retries=1, retry_delay_seconds=5, retry_condition_fn=weather)
+def make_base(root: Path, ask: Ask) -> Path:
+    """The base's weights: found, converted, or trained from nothing with its family. Made once, then reused."""
+    params, base, sources = resolve(root, ask)
+    family = [config.base(root, name) for name in base.family]
+    layout = Layout(root)
+    todo = scratch.missing([b for b in (base, *family) if isinstance(b.weights, Scratch)], root)
+    if todo:
+        corpora = {
+            s.name: Corpus(rows=str(layout.rows(base.name, s.name)), role=s.role, weight=s.weight) for s in sources
+        }
+        batch = scratch.begin(todo, root, layout.tokenizer(base.name), corpora, params.prepare.held_out.max_tokens)
+        total = sum(request.recipe.tokens for request in batch.requests)
+        with stage("base", "tokens", total) as shown:
+            supervise("batch", batch, Path(batch.out), on_line=lambda line: shown.update(line["tokens"]))
+        scratch.keep(todo, root, records.read(Path(batch.out) / "result.json", BatchResult))
+    for other in (base, *family):
+        if isinstance(other.weights, Pretrained | Gguf):
+            with stage("base", note_total(other)):
+                obtain(other, root)
+    return path_of(base, root)
+
+
+def note_total(base: Base) -> str:
+    return base.name
+
+
+def path_of(base: Base, root: Path) -> Path:
+    return weights_folder(root, base) if isinstance(base.weights, Scratch) else obtain(base, root)
+
+
+@task(cache_policy=NO_CACHE)
+def open_job(root: Path, ask: Ask) -> Job:
+    """What is to be done, on which text, from which parent. The parent is the line's champion, or else the base."""
+    params, base, sources = resolve(root, ask)
+    layout = Layout(root)
+    hashes = versions.hashes(root)
+    wanted = [str(layout.rows(base.name, s.name).relative_to(root)) for s in sources]
+    wanted += [str(layout.clean(s.name).relative_to(root)) for s in sources]
+    editions = {path: hashes[path] for path in wanted if path in hashes}
+    champion = tracking.champion(params.refresh.line)
+    job = Job(
+        layout=layout,
+        ask=ask,
+        params=params,
+        base=base,
+        sources=sources,
+        parent=tracking.version_path(champion.line, champion.version) if champion else path_of(base, root),
+        parent_version=champion.version if champion else None,
+        editions=editions,
+        folder=Path(),
+    )
+    folder = folder_of(layout, job.line, job.question, job.parent_version)
+    folder.mkdir(parents=True, exist_ok=True)
+    return Job(**{**job.__dict__, "folder": folder})
+
+
+def ledgers(job: Job) -> tuple[Ledger, ...]:
+    """Of every stage of every source, in the order text passes them."""
+    layout = job.layout
+    return tuple(
+        records.read(place / "ledger.json", Ledger)
+        for source in job.sources
+        for place in (layout.documents(source.name), layout.clean(source.name), layout.rows(job.base.name, source.name))
+    )

@@ -1,0 +1,89 @@
+"""The registry, and the record of a whole refresh."""
+
+import importlib.metadata
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from ratoon import records, report
+from ratoon.records import Choice, Lineage, Observation, Refresh, Verdict
+from ratoon.training.request import Result
+from tasks import tracking, versions
+from tasks.job import Job, digest, finish
+from tasks.prepare import ledgers
+from tasks.retry import weather
+
+PACKAGES = ("torch", "transformers", "lm_eval", "prefect", "mlflow", "dvc", "numpy", "pyarrow", "tokenizers")
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=weather)
+def register(job: Job, verdict: Verdict, run_id: str) -> int:
+    """The candidate as a version of the model line; the champion's alias moves only if it was promoted."""
+    tags = {
+        "verdict": "promoted" if verdict.promoted else "refused",
+        "reasons": "\n".join(verdict.reasons),
+        "parent": str(job.parent_version or job.base.name),
+        "question": job.question,
+        **{f"edition.{path}": md5 for path, md5 in job.editions.items()},
+    }
+    version = tracking.register(job.line, Path(verdict.candidate), run_id, tags)
+    if verdict.promoted:
+        tracking.promote(job.line, version)
+    else:
+        tracking.refuse(job.line, version, verdict.reasons)
+    return version
+
+
+@task(cache_policy=NO_CACHE)
+def conclude(
+    job: Job,
+    *,
+    started: datetime,
+    seconds: dict[str, float],
+    runs: dict[str, str],
+    version: int | None,
+) -> Refresh:
+    """Everything the refresh left, as one record, one page and one Prefect artifact."""
+    result = records.read(job.folder / "train" / "result.json", Result)
+    commit, dirty = versions.commit(job.layout.root)
+    refresh = Refresh(
+        name=f"{job.line} {started:%Y-%m-%d %H:%M}",
+        line=job.line,
+        base=job.base.name,
+        started=started.astimezone(UTC).isoformat(timespec="seconds"),
+        seconds=seconds,
+        params=job.params.model_dump(mode="json"),
+        ledgers=ledgers(job),
+        observations=sweep_observations(job),
+        curve=result.observations,
+        choice=records.read(job.folder / "choice.json", Choice),
+        verdict=records.read(job.folder / "verdict.json", Verdict),
+        version=version,
+        lineage=Lineage(
+            commit=commit,
+            dirty=dirty,
+            config=digest(job.params.model_dump(mode="json")),
+            parent=f"{job.line} v{job.parent_version}" if job.parent_version else job.base.name,
+            editions=job.editions,
+            mlflow_runs=runs,
+            packages={name: importlib.metadata.version(name) for name in PACKAGES},
+        ),
+    )
+    finish(job, refresh)
+    report.write(refresh, job.folder / "report.html")
+    show(job, refresh)
+    return refresh
+
+
+def sweep_observations(job: Job) -> tuple[Observation, ...]:
+    return tuple(records.read_observations(job.folder / "sweep" / "observations.csv"))
+
+
+def show(job: Job, refresh: Refresh) -> None:
+    """On the Prefect page of the run."""
+    key = "".join(c if c.isalnum() else "-" for c in job.line.lower())
+    create_markdown_artifact(key=f"{key}-verdict", markdown=f"```\n{report.summary(refresh)}\n```")
+    create_link_artifact(key=f"{key}-report", link=(job.folder / "report.html").resolve().as_uri(), link_text="report")

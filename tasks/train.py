@@ -1,0 +1,63 @@
+"""The target run."""
+
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from ratoon import records
+from ratoon.config import ConfigError
+from ratoon.records import Choice
+from ratoon.training.request import Request, Result
+from ratoon.training.supervise import supervise
+from ratoon.training.sweep import portions
+from tasks import tracking
+from tasks.job import Job
+from tasks.live import stage
+from tasks.retry import weather
+
+
+def request_of(job: Job, share: float) -> Request:
+    return Request(
+        name=job.folder.name,
+        label=job.base.name,
+        model=str(job.parent),
+        portions=portions(job.corpora, share),
+        recipe=job.params.train,
+        out=str(job.folder / "train"),
+        **job.common,
+    )
+
+
+def chosen_share(job: Job) -> float:
+    """The ratio the sweep of this job chose; without a sweep, the one asked for."""
+    if (job.folder / "choice.json").exists():
+        return records.read(job.folder / "choice.json", Choice).share
+    if job.params.choose.ratio is not None:
+        return job.params.choose.ratio
+    raise ConfigError("no ratio was chosen for this text and these parameters; run `ratoon sweep`, or pass --ratio")
+
+
+# NO_CACHE: a run is an event, and is never served from an earlier one.
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=weather)
+def train_target(job: Job, share: float, parent_run: str | None) -> tuple[Result, str]:
+    """Train in a process of its own and forward its metrics. A retry resumes from the last checkpoint."""
+    request = request_of(job, share)
+    out = Path(request.out)
+    with (
+        tracking.run(job.line, f"train {share:.0%}", kind="train", parent_run_id=parent_run) as run,
+        stage("train", "tokens", request.steps * request.step_tokens) as shown,
+    ):
+        run.params(request.model_dump(mode="json"))
+        for name, portion in request.portions.items():
+            path = str(Path(portion.rows).relative_to(job.layout.root))
+            run.dataset(name, job.editions.get(path), path, context="training" if portion.share else "evaluation")
+
+        def on_line(line: dict) -> None:
+            shown.update(line["tokens"], note=f"loss {line['metrics'].get('train/loss_nats', 0) or 0:.3f}")
+            run.metrics(line["metrics"], step=line["step"], tokens=line["tokens"])
+
+        supervise("run", request, out, on_line=on_line)
+        result = records.read(out / "result.json", Result)
+        run.finish(result.tokens_per_second, Path(result.model))
+        return result, run.id

@@ -1,0 +1,114 @@
+"""The whole routine as a person runs it, on small text. Tests build on one another, in order."""
+
+import json
+import time
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def first(project):
+    done = project.ratoon("refresh", "--json")
+    return json.loads(done.stdout), done.stderr
+
+
+def test_a_refresh_runs_through_every_room_and_registers_a_version(first, project):
+    refresh, progress = first
+    assert refresh["version"] == 1
+    assert refresh["verdict"]["promoted"], refresh["verdict"]["reasons"]
+    assert {c["metric"] for c in refresh["verdict"]["comparisons"]} == {"bits_per_byte", "accuracy"}
+    assert {o["model"] for o in refresh["observations"]} == {"nano", "pico"}
+    assert set(refresh["seconds"]) == {"prepare", "sweep", "train", "assess"}
+    for stage in ("prepare", "base", "sweep", "train", "assess"):
+        assert stage in progress
+    folder, _ = project.latest()
+    assert "<svg" in (folder / "report.html").read_text()
+
+
+def test_the_ledgers_of_every_stage_add_up_and_follow_one_another(first):
+    refresh, _ = first
+    for source in ("python-docs", "python-code"):
+        ingest, clean, pack = (x for x in refresh["ledgers"] if x["source"] == source)
+        assert ingest["funnel"]["documents_kept"] == clean["funnel"]["documents_in"]
+        assert clean["funnel"]["documents_kept"] == pack["funnel"]["documents_in"]
+
+
+def test_the_lineage_names_every_edition_and_run(first):
+    lineage = first[0]["lineage"]
+    assert len(lineage["editions"]) == 4
+    assert all(lineage["editions"].values())
+    assert {"refresh", "train"} <= set(lineage["mlflow_runs"])
+
+
+def test_dvc_repro_a_second_time_does_nothing(first, project):
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"], cwd=project.root, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Running stage" not in done.stdout
+    assert "up to date" in done.stdout
+
+
+def test_nothing_new_ends_in_seconds_and_says_so(first, project):
+    begun = time.monotonic()
+    done = project.ratoon("refresh")
+    assert done.stdout.startswith("nothing new for ratoon-nano since")
+    assert time.monotonic() - begun < 90  # a whole refresh takes minutes
+    assert project.latest()[1] == first[0]
+
+
+def test_a_lost_remote_fails_with_a_letter_and_leaves_everything(first, project):
+    import shutil
+
+    config = project.root / ".dvc" / "config"
+    kept = config.read_text()
+    before = project.latest()[1]
+    (project.root / "data" / "raw" / "python-code" / "note.txt").write_text("x = 1\n" * 100)
+    shutil.rmtree(project.root / ".ratoon" / "dvc-remote", ignore_errors=True)
+    config.write_text(kept.replace("../.ratoon/dvc-remote", "/proc/nowhere"))
+    done = project.ratoon("refresh", code=1)
+    assert "remote" in done.stderr
+    assert "/proc/nowhere" in done.stderr
+    config.write_text(kept)
+    (project.root / "data" / "raw" / "python-code" / "note.txt").unlink()
+    assert project.latest()[1] == before
+
+
+def test_a_new_file_is_processed_alone_and_the_champion_is_continued(first, project):
+    ingested = {p.name: p.stat().st_mtime_ns for p in (project.root / "data/documents/python-docs").glob("*.parquet")}
+    new = "\n".join(f"def add_{n}(a, b):\n    return a + b + {n}" for n in range(400))
+    (project.root / "data" / "raw" / "python-code" / "new.txt").write_text(new)
+    refresh = json.loads(project.ratoon("refresh", "--json").stdout)
+    assert refresh["version"] == 2
+    assert refresh["lineage"]["parent"] == "ratoon-nano v1"
+    assert {o["model"] for o in refresh["observations"]} == {"nano", "pico"}
+    again = {p.name: p.stat().st_mtime_ns for p in (project.root / "data/documents/python-docs").glob("*.parquet")}
+    assert again == ingested
+
+
+def test_rollback_brings_the_former_champion_back(first, project):
+    _, refresh = project.latest()
+    if not refresh["verdict"]["promoted"]:
+        pytest.fail(f"the second refresh was refused: {refresh['verdict']['reasons']}")
+    said = json.loads(project.ratoon("rollback", "--json").stdout)
+    assert said == {"model": "ratoon-nano", "from": 2, "to": 1}
+
+
+def test_a_wrong_key_is_refused_before_anything_starts(project):
+    kept = (project.root / "params.yaml").read_text()
+    project.edit("params.yaml", lambda raw: raw["train"].update(tokns=1))
+    done = project.ratoon("refresh", code=2)
+    (project.root / "params.yaml").write_text(kept)
+    assert "params.yaml: train.tokns: no key 'tokns'; did you mean 'tokens'?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unreachable_tracking_store_is_told_in_seconds(project):
+    begun = time.monotonic()
+    done = project.ratoon("refresh", "--force", code=1, MLFLOW_TRACKING_URI="sqlite:////proc/nowhere/mlflow.db")
+    assert "/proc/nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - begun < 90
