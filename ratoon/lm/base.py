@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 from ratoon.config import Base, ConfigError, Gguf, Pretrained, Scratch
+from ratoon.corpus.packed import read_index
+from ratoon.corpus.tokenizer import tokenizer_digest
 from ratoon.lm.load import check_weights
 
 TOKENIZER_FILES = (
@@ -113,6 +115,16 @@ def copy_tokenizer(model: Path, out: Path) -> None:
         raise ConfigError(f"{model}: no tokenizer here (tokenizer_config.json is missing)")
     shutil.rmtree(out, ignore_errors=True)
     beside.replace(out)
+
+
+def check_tokenizer(model: Path, rows: Path) -> None:
+    """Refuse rows packed with another tokenizer than the model's: the same ids would mean other words."""
+    packed, own = read_index(rows).tokenizer, tokenizer_digest(model)
+    if packed != own:
+        raise ConfigError(
+            f"{rows}: packed with tokenizer {packed}; the model in {model} has {own}: declare the base this model "
+            f"came from, or remove models/tokenizers/{rows.parent.name} and run `ratoon prepare` to pack anew"
+        )
 
 
 def check_vocabulary(model: Path, vocabulary: int, rows: Path) -> None:
