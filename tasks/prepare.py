@@ -1,5 +1,6 @@
 """Sources to their newest clean, packed edition, and the base they are packed for."""
 
+import re
 from pathlib import Path
 
 from prefect import task
@@ -8,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from ratoon import config, records
 from ratoon.config import Ask, Base, Gguf, Pretrained, Scratch
 from ratoon.layout import Layout
-from ratoon.lm.base import obtain, weights_folder
+from ratoon.lm.base import check_tokenizer, obtain, weights_folder
 from ratoon.records import Ledger
 from ratoon.training import scratch
 from ratoon.training.batch import BatchResult
@@ -19,15 +20,25 @@ from tasks.job import Job, folder_of, resolve
 from tasks.live import stage
 from tasks.retry import weather
 
+STAGE = re.compile(r"(?:Running stage|Stage) '([^']+)'")  # what DVC says of each, run or skipped
+
 
 @task(cache_policy=NO_CACHE)
 def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
     """Bring every source up to date through DVC. Returns the stages that had to run, and path -> hash of all."""
     _, base, sources = resolve(root, ask)
     targets = [f"pack@{base.name}-{source.name}" for source in sources]
-    with stage("prepare", "stages") as shown:
-        made = versions.repro(root, targets, lambda line: shown.update(shown.done, note=line))
-        shown.update(len(made.ran), note=f"{len(made.ran)} stages ran" if made.ran else "nothing new")
+    passed: set[str] = set()
+    total = 3 * len(sources) + 1  # ingest, clean, pack of each, and the tokenizer
+    with stage("prepare", "stages", total) as shown:
+
+        def heard(line: str) -> None:
+            if begun := STAGE.match(line):
+                passed.add(begun[1])
+            shown.update(max(0, len(passed) - 1), note=line.removeprefix("> "))
+
+        made = versions.repro(root, targets, heard)
+        shown.update(total, note=f"{len(made.ran)} ran" if made.ran else "nothing new")
     return list(made.ran), made.hashes
 
 
@@ -88,6 +99,8 @@ def open_job(root: Path, ask: Ask) -> Job:
         editions=editions,
         folder=Path(),
     )
+    for corpus in job.corpora.values():
+        check_tokenizer(job.parent, Path(corpus.rows))
     folder = folder_of(layout, job.line, job.question, job.parent_version)
     folder.mkdir(parents=True, exist_ok=True)
     return Job(**{**job.__dict__, "folder": folder})

@@ -275,7 +275,7 @@ def show_status(root: Path, *, as_json: bool = False) -> int:
     else:
         print("\n".join(_line(item) for item in found))
         print(
-            f"{line:<10}" + (f"champion is version {model['version']}, {model['path']}" if model else "no champion yet")
+            f"{line}: " + (f"champion is version {model['version']}, {model['path']}" if model else "no champion yet")
         )
     return 1 if any(item["state"] not in ("healthy", "not started") for item in found) else 0
 

@@ -12,7 +12,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
-    "prepare": {"held_out": {"share": 0.1, "max_tokens": 20_000, "min_documents": 5}},
+    "prepare": {"bases": ["nano"], "held_out": {"share": 0.1, "max_tokens": 20_000, "min_documents": 5}},
     "train": {"tokens": 98_304, "learning_rate": 0.002, "rows_per_step": 8, "evaluations": 3},
     "sweep": {"ratios": [0.1, 0.3, 0.5, 0.7, 0.9], "tokens": 49_152, "horizons": 2},
     "choose": {"tolerance": 0.5, "bootstrap": 50},

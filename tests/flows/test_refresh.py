@@ -112,3 +112,38 @@ def test_an_unreachable_tracking_store_is_told_in_seconds(project):
     assert "/proc/nowhere" in done.stderr
     assert "Traceback" not in done.stderr
     assert time.monotonic() - begun < 90
+
+
+def test_a_failed_flow_run_carries_the_letter_in_its_state(project):
+    import subprocess
+    import sys
+
+    script = """
+from pathlib import Path
+from tasks import environment
+environment.apply(Path.cwd())
+from flows.prepare import prepare
+from ratoon.config import Ask
+state = prepare(Ask(base="gemma"), return_state=True)
+print(state.name, "|", state.message)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=project.root, capture_output=True, text=True, timeout=300, check=True
+    )
+    name, message = done.stdout.strip().splitlines()[0].split(" | ", 1)
+    assert name == "Failed"
+    assert "no base 'gemma'; there are nano, pico, smollm2-135m" in message
+
+
+def test_damaged_rows_fail_the_refresh_and_leave_the_champion(first, project):
+    rows = next((project.root / "data/rows/nano/python-docs/train").glob("*.tokens"))
+    kept = rows.read_bytes()
+    rows.unlink()  # a link into DVC's cache may be shared: replaced, never written through
+    rows.write_bytes(kept[:-2])
+    before = project.ratoon("status", "--json").stdout
+    done = project.ratoon("train", "--ratio", "0.3", code=2)
+    assert "bytes" in done.stderr
+    assert "expected" in done.stderr
+    assert project.ratoon("status", "--json").stdout == before
+    rows.unlink()
+    rows.write_bytes(kept)
