@@ -210,7 +210,8 @@ def refresh(asked: argparse.Namespace, root: Path) -> int:
 
 
 def pages(page: Path) -> str:
-    return f"report    {page}\npages     `ratoon up` opens Prefect and MLflow; `ratoon status` says where"
+    near = os.path.relpath(page)  # short enough to be one line
+    return f"{'report':<12}{near}\n{'pages':<12}`ratoon up` opens Prefect and MLflow; `ratoon status` says where"
 
 
 def report_path(layout: Any, line: str) -> Path:

@@ -54,7 +54,8 @@ def train_target(job: Job, share: float, parent_run: str | None) -> tuple[Result
             run.dataset(name, job.editions.get(path), path, context="training" if portion.share else "evaluation")
 
         def on_line(line: dict) -> None:
-            shown.update(line["tokens"], note=f"loss {line['metrics'].get('train/loss_nats', 0) or 0:.3f}")
+            loss = line["metrics"].get("train/loss_nats")
+            shown.update(line["tokens"], note="" if loss is None else f"loss {loss:.3f}")
             run.metrics(line["metrics"], step=line["step"], tokens=line["tokens"])
 
         supervise("run", request, out, on_line=on_line)

@@ -21,7 +21,7 @@ def summary(refresh: Refresh) -> str:
         lines += _entry(role, *([_before_after(c) for c in found] or [f"bits per byte {wording.ABSENT}"]))
     lines += _entry("predicted", *(_prediction(p) for p in facts.predictions(refresh)))
     lines += _entry("why" if refresh.verdict.reasons else "", *refresh.verdict.reasons)
-    lines += _entry("warning" if refresh.choice.warnings else "", *refresh.choice.warnings)
+    lines += _entry("notes" if refresh.choice.warnings else "", _notes(refresh.choice.warnings))
     lines += _entry("took", _took(refresh))
     return "\n".join(lines)
 
@@ -64,6 +64,12 @@ def _prediction(item: facts.Prediction) -> str:
     found = f"measured {wording.loss(item.measured)}" if wording.known(item.measured) else wording.ABSENT
     off = f" ({wording.change(item.off)})" if item.off is not None else ""
     return f"{item.role} {wording.loss(item.predicted.value)} nats per token, {found}{off}"
+
+
+def _notes(warnings: tuple[str, ...]) -> str:
+    """The first, and how many more: ten seconds are no time for fine print."""
+    more = f" (and {len(warnings) - 1} more in the report)" if len(warnings) > 1 else ""
+    return f"{warnings[0]}{more}" if warnings else ""
 
 
 def _took(refresh: Refresh) -> str:
