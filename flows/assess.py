@@ -6,10 +6,11 @@ from prefect import flow
 
 from ratoon.config import Ask
 from tasks.assess import candidate_of, judge, score_both
+from tasks.names import run_name
 from tasks.prepare import open_job
 
 
-@flow(name="assess")
+@flow(name="assess", flow_run_name=run_name)
 def assess(ask: Ask, parent_run: str | None = None) -> dict[str, str | bool]:
     """Score parent and candidate on held-out text and benchmarks, compare them in pairs, and judge."""
     job = open_job(Path.cwd(), ask)

@@ -6,12 +6,13 @@ from prefect import flow
 
 from ratoon.config import Ask
 from tasks.job import resolve
+from tasks.names import run_name
 from tasks.prepare import make_base, make_editions, push_editions
 
 EVERYTHING = Ask()
 
 
-@flow(name="prepare")
+@flow(name="prepare", flow_run_name=run_name)
 def prepare(ask: Ask = EVERYTHING) -> dict[str, list[str]]:
     """Ingest, clean and pack what is new in every source, through DVC; push the editions; make the base."""
     root = Path.cwd()

@@ -17,13 +17,14 @@ from ratoon.config import Ask
 from ratoon.records import Verdict, read
 from tasks import tracking
 from tasks.job import latest, question_answered
+from tasks.names import run_name
 from tasks.prepare import open_job
 from tasks.promote import conclude, register
 
 DEFAULT = Ask()
 
 
-@flow(name="refresh")
+@flow(name="refresh", flow_run_name=run_name)
 def refresh(ask: Ask = DEFAULT) -> State:
     """One whole refresh. Ends Completed with "nothing new" where text and parameters are those of the last one."""
     started, seconds = datetime.now(UTC), dict[str, float]()

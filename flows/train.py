@@ -5,11 +5,12 @@ from pathlib import Path
 from prefect import flow
 
 from ratoon.config import Ask
+from tasks.names import run_name
 from tasks.prepare import open_job
 from tasks.train import chosen_share, train_target
 
 
-@flow(name="train")
+@flow(name="train", flow_run_name=run_name)
 def train(ask: Ask, parent_run: str | None = None) -> dict[str, str]:
     """Continue the parent at the chosen ratio, or at the one asked for. A killed run resumes by itself."""
     job = open_job(Path.cwd(), ask)

@@ -85,7 +85,9 @@ def _experiment(line: str) -> str:
     found = _ask("get_experiment_by_name", line)
     if found is None:
         try:
-            return _ask("create_experiment", line, artifact_location=reach.artifacts(store()))
+            # Without a kind the page opens on its views for agents and traces.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return _ask("create_experiment", line, artifact_location=reach.artifacts(store()), tags=kind)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
