@@ -36,7 +36,7 @@ class Job:
         asked = self.params.model_dump(mode="json")
         asked["refresh"].pop("push")
         asked.pop("budgets")
-        return digest(asked, self.editions)
+        return digest(asked, self.editions, self.base.digest())
 
     @property
     def corpora(self) -> dict[str, Corpus]:

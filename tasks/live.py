@@ -22,7 +22,8 @@ class Amount(ProgressColumn):
         unit = task.fields["unit"]
         done = short(task.completed)
         total = f"/{short(task.total)}" if task.total else ""
-        rate = f" {short(task.finished_speed or task.speed or 0)}/s" if task.completed else ""
+        speed = task.finished_speed or task.speed or 0
+        rate = f" {short(speed)}/s" if speed >= 1 else ""
         return Text(f"{done}{total} {unit}{rate}")
 
 
@@ -45,7 +46,8 @@ class Stage:
         left = (
             f", {clock((self.total - self.done) / rate)} left" if self.total and rate and self.done < self.total else ""
         )
-        amount = f"  {short(self.done)}{of} {self.unit}, {short(rate)}/s{left}" if self.done else ""
+        fast = f", {short(rate)}/s" if rate >= 1 else ""
+        amount = f"  {short(self.done)}{of} {self.unit}{fast}{left}" if self.done else ""
         return f"{self.name:<9}{clock(spent)}{amount}{'  ' + self.note if self.note else ''}"
 
 
