@@ -8,7 +8,21 @@ from ratoon.laws.dcpt import DCPT
 from ratoon.records import Observation
 
 ROOT = Path(__file__).parents[1]
-VERBS = "refresh prepare sweep fit choose train assess report rollback up down status logs".split()
+VERBS = [
+    "refresh",
+    "prepare",
+    "sweep",
+    "fit",
+    "choose",
+    "train",
+    "assess",
+    "report",
+    "rollback",
+    "up",
+    "down",
+    "status",
+    "logs",
+]
 
 
 @pytest.fixture(scope="module")
