@@ -1,15 +1,47 @@
 """The whole routine as a person runs it, on small text. Tests build on one another, in order."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
 
 @pytest.fixture(scope="session")
-def first(project):
+def killed(project):
+    """The first refresh, killed with -9 once its sweep has a finished group: its files' times then."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ratoon", "refresh"],
+        cwd=project.root,
+        env={**os.environ, "PYTHONPATH": str(project.root)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    sweeps = project.root / ".ratoon" / "refreshes" / "ratoon-nano"
+    deadline = time.monotonic() + 600
+    while not (found := list(sweeps.glob("*/sweep/*/observations-*.csv"))):
+        assert process.poll() is None, "the refresh ended before its sweep"
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return {path: path.stat().st_mtime_ns for path in found}
+
+
+@pytest.fixture(scope="session")
+def first(project, killed):
     done = project.ratoon("refresh", "--json")
     return json.loads(done.stdout), done.stderr
+
+
+def test_a_killed_refresh_goes_on_where_it_was(first, killed):
+    assert killed
+    assert {path: path.stat().st_mtime_ns for path in killed} == killed
+    assert "7 ran" not in first[1]  # editions were not made again
 
 
 def test_a_refresh_runs_through_every_room_and_registers_a_version(first, project):
@@ -41,9 +73,6 @@ def test_the_lineage_names_every_edition_and_run(first):
 
 
 def test_dvc_repro_a_second_time_does_nothing(first, project):
-    import subprocess
-    import sys
-
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "repro"], cwd=project.root, capture_output=True, text=True, timeout=300
     )
@@ -115,9 +144,6 @@ def test_an_unreachable_tracking_store_is_told_in_seconds(project):
 
 
 def test_a_failed_flow_run_carries_the_letter_in_its_state(project):
-    import subprocess
-    import sys
-
     script = """
 from pathlib import Path
 from tasks import environment
