@@ -26,7 +26,7 @@ def score_both(job: Job, candidate: Path) -> dict[str, Path]:
     suite.build(benchmarks, sources, job.params.assess, out / "suite")
     recipe = job.params.train
     models = {"parent": job.parent, "candidate": candidate}
-    with stage("assess", "items", None) as shown:
+    with stage("assess", "rows", None) as shown:
         for number, (name, model) in enumerate(models.items()):
 
             def report(done: int, total: int, name: str = name, number: int = number) -> None:
