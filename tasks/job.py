@@ -1,7 +1,11 @@
 """One refresh on its way: what was asked, on which text, from which parent, and the folder it fills."""
 
+import fcntl
 import hashlib
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +87,25 @@ def resolve(root: Path, ask: Ask) -> tuple[Params, Base, tuple[Source, ...]]:
 
 def folder_of(layout: Layout, line: str, question: str, parent_version: int | None) -> Path:
     return layout.refreshes(line) / f"{question}-on-{parent_version or 'base'}"
+
+
+@contextmanager
+def alone(job: Job) -> Iterator[None]:
+    """One refresh of a model line at a time. The lock goes with the process that holds it, however that ends."""
+    path = job.layout.refreshes(job.line) / "lock"
+    with path.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise ConfigError(
+                f"{job.line}: another refresh of this model is under way (process {lock.read().strip() or '?'}); "
+                f"wait for it, or stop it: this command then goes on where it was"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
 
 
 def latest(layout: Layout, line: str) -> Refresh | None:

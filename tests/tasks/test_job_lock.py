@@ -1,0 +1,22 @@
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ratoon.config import ConfigError
+from ratoon.layout import Layout
+from tasks.job import alone
+
+
+def test_a_second_refresh_of_the_same_model_is_refused_until_the_first_ends(tmp_path):
+    job = SimpleNamespace(layout=Layout(Path(tmp_path)), line="mine")
+    (tmp_path / ".ratoon" / "refreshes" / "mine").mkdir(parents=True)
+    with (
+        alone(job),
+        pytest.raises(ConfigError, match=rf"another refresh of this model is under way \(process {os.getpid()}\)"),
+        alone(job),
+    ):
+        pass
+    with alone(job):
+        pass
