@@ -93,6 +93,7 @@ def folder_of(layout: Layout, line: str, question: str, parent_version: int | No
 def alone(job: Job) -> Iterator[None]:
     """One refresh of a model line at a time. The lock goes with the process that holds it, however that ends."""
     path = job.layout.refreshes(job.line) / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -102,7 +102,6 @@ def open_job(root: Path, ask: Ask) -> Job:
     for corpus in job.corpora.values():
         check_tokenizer(job.parent, Path(corpus.rows))
     folder = folder_of(layout, job.line, job.question, job.parent_version)
-    folder.mkdir(parents=True, exist_ok=True)
     return Job(**{**job.__dict__, "folder": folder})
 
 

@@ -51,7 +51,7 @@ def test_a_refresh_runs_through_every_room_and_registers_a_version(first, projec
     assert {c["metric"] for c in refresh["verdict"]["comparisons"]} == {"bits_per_byte", "accuracy"}
     assert {o["model"] for o in refresh["observations"]} == {"nano", "pico"}
     assert set(refresh["seconds"]) == {"prepare", "sweep", "train", "assess"}
-    for stage in ("prepare", "base", "sweep", "train", "assess"):
+    for stage in ("prepare", "sweep", "train", "assess"):
         assert stage in progress
     folder, _ = project.latest()
     assert "<svg" in (folder / "report.html").read_text()
