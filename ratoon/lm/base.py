@@ -1,5 +1,6 @@
 """Bases that exist already: a directory, a hub id, a GGUF file in a package. Each becomes safetensors here."""
 
+import copy
 import importlib.metadata
 import json
 import os
@@ -76,12 +77,22 @@ def fetch(weights: Pretrained, out: Path, name: str) -> None:
 
 def convert(weights: Gguf, out: Path, name: str) -> None:
     """A GGUF file of an installed package, dequantised to float32 safetensors with its tokenizer."""
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     file = gguf_file(weights, name)
-    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, local_files_only=True, dtype=torch.float32
+    )
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
-    model.save_pretrained(out, safe_serialization=True)
+    # Dequantised, but marked as quantised for good, which transformers refuses to save: the weights go into a new one.
+    plain = copy.deepcopy(model.config)
+    if hasattr(plain, "quantization_config"):
+        del plain.quantization_config
+    fresh = AutoModelForCausalLM.from_config(plain, dtype=torch.float32)
+    fresh.load_state_dict(model.state_dict())
+    fresh.tie_weights()
+    fresh.save_pretrained(out, safe_serialization=True)
     tokenizer.save_pretrained(out)
 
 
