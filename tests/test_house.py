@@ -94,8 +94,8 @@ def test_the_form_of_a_deployment_shows_every_field_of_ask():
 
 def documented_commands():
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
-        for block in re.findall(r"```(?:sh|bash|console)?\n(.*?)```", page.read_text(), re.S):
-            for line in block.splitlines():
+        for language, block in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.S | re.M):
+            for line in block.splitlines() if language in ("", "sh") else ():
                 if match := re.match(r"\$?\s*(?:\.venv/bin/)?ratoon\s+(.*?)(?:\s+#.*)?$", line):
                     yield page.name, match[1]
 
@@ -103,6 +103,10 @@ def documented_commands():
 @pytest.mark.parametrize(("page", "arguments"), list(documented_commands()))
 def test_every_documented_command_is_one_the_parser_knows(page, arguments):
     parser().parse_args(shlex.split(arguments))
+
+
+def test_the_readme_documents_commands():
+    assert len([page for page, _ in documented_commands() if page == "README.md"]) > 10
 
 
 def test_every_dependency_is_pinned():
