@@ -65,13 +65,10 @@ def make_base(root: Path, ask: Ask) -> Path:
         scratch.keep(todo, root, records.read(Path(batch.out) / "result.json", BatchResult))
     for other in (base, *family):
         if isinstance(other.weights, Pretrained | Gguf):
-            with stage("base", note_total(other)):
+            with stage("base") as shown:
+                shown.update(0, note=other.name)
                 obtain(other, root)
     return path_of(base, root)
-
-
-def note_total(base: Base) -> str:
-    return base.name
 
 
 def path_of(base: Base, root: Path) -> Path:
