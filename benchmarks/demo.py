@@ -87,7 +87,8 @@ def forgetting(refresh: dict) -> float:
 
 
 def last_refresh(folder: Path) -> dict:
-    (pointer,) = (folder / ".ratoon" / "refreshes").glob("*/latest.json")
+    pointers = (folder / ".ratoon" / "refreshes").glob("*/latest.json")
+    pointer = max(pointers, key=lambda path: path.stat().st_mtime)
     name = json.loads(pointer.read_text())["folder"]
     return json.loads((pointer.parent / name / "refresh.json").read_text())
 

@@ -191,10 +191,14 @@ def write_parts(kept: Kept, paths: dict[int, Path]) -> None:
 
 def _refuse(source: Source, config: HeldOut, train: Tally, held: Tally) -> None:
     if held.documents < config.min_documents:
+        total = train.documents + held.documents
+        # A quarter more than needed on average: which documents fall in is up to their hashes.
+        share = 1.25 * config.min_documents / total if total else 1
+        way = f"set prepare.held_out.share in params.yaml to {share:.2f}, or " if share < 0.3 else ""
         raise ConfigError(
-            f"source {source.name!r}: {held.documents} of {train.documents + held.documents} clean documents are held "
-            f"out; prepare.held_out.min_documents is {config.min_documents}\n"
-            f"  add text, cut long texts into documents, or change prepare.held_out in params.yaml"
+            f"source {source.name!r}: {held.documents} of {total} clean documents are held out; "
+            f"prepare.held_out.min_documents is {config.min_documents}\n"
+            f"  {way}add text, cut long texts into documents, or lower min_documents (intervals then widen)"
         )
     if not train.documents or train.bytes < held.bytes:
         raise ConfigError(
