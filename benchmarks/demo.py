@@ -71,15 +71,18 @@ def table(refresh: dict, seconds: float | None, megabytes: float | None) -> str:
                 "within 3%",
             )
         )
-    rows.append(("general loss, domain only", f"{forgetting(refresh):+.1%}", f"above {choice['tolerance']:.0%}"))
+    if (rise := forgetting(refresh)) is not None:
+        rows.append(("general loss, domain only", f"{rise:+.1%}", f"above {choice['tolerance']:.0%}"))
     rows.append(("verdict", "promoted" if refresh["verdict"]["promoted"] else "refused", ""))
     lines = ["| what | measured | asked |", "|---|---|---|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def forgetting(refresh: dict) -> float:
-    """Relative rise of general loss in the longest domain-only run of the largest size."""
+def forgetting(refresh: dict) -> float | None:
+    """Relative rise of general loss in the longest domain-only run of the largest size; None: none was run."""
     alone = [o for o in refresh["observations"] if o["share"] == 1.0 and o["role"] == "general"]
+    if not alone:
+        return None
     size = max(o["params_non_embedding"] for o in alone)
     of_size = [o for o in alone if o["params_non_embedding"] == size]
     start = next(o["loss_nats"] for o in of_size if o["step"] == 0)

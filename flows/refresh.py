@@ -19,7 +19,7 @@ from tasks import tracking
 from tasks.job import alone, latest, question_answered
 from tasks.names import run_name
 from tasks.prepare import open_job
-from tasks.promote import conclude, register
+from tasks.promote import conclude, headline, register
 
 DEFAULT = Ask()
 
@@ -46,6 +46,7 @@ def refresh(ask: Ask = DEFAULT) -> State:
         done = conclude(job, started=started, seconds=seconds, runs=runs, version=version)
         run.artifact(job.folder / "report.html")
         run.artifact(job.folder / "refresh.json")
+        run.metrics(headline(done))
         run.verdict(done.verdict, version)
     said = "promoted" if done.verdict.promoted else "refused"
     return Completed(message=f"{job.line} version {version} {said}: {done.verdict.reasons[0]}")

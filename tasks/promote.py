@@ -73,9 +73,19 @@ def conclude(
         ),
     )
     finish(job, refresh)
-    report.write(refresh, job.folder / "report.html")
+    pages = {f"MLflow: {what}": page for what, run_id in runs.items() if (page := tracking.link(run_id))}
+    report.write(refresh, job.folder / "report.html", pages)
     show(job, refresh)
     return refresh
+
+
+def headline(refresh: Refresh) -> dict[str, float]:
+    """What one refresh is compared with another by."""
+    changes = {
+        f"{item.benchmark}/{item.source}/change": (item.relative or item.difference).value
+        for item in refresh.verdict.comparisons
+    }
+    return {"domain_share": refresh.choice.share, "promoted": float(refresh.verdict.promoted), **changes}
 
 
 def sweep_observations(job: Job) -> tuple[Observation, ...]:
