@@ -89,7 +89,8 @@ def choose(
 
     The parent's losses are nats per token on the same held-out text. `available_domain_tokens` is the domain text
     there is, which may be read `config.domain_epochs` times. The share is the one that stays under the ceiling
-    with `config.confidence`, rounded down to a hundredth.
+    with `config.confidence`, rounded down to a hundredth; where none is that sure but the best estimate keeps under
+    the ceiling, the smallest share tried, with a warning.
 
     Raises ConfigError when the observations cannot carry a choice, or no share meets the tolerance.
     """
@@ -115,7 +116,11 @@ def choose(
         predicted_domain=believed.interval("domain", share),
         curve=believed.curve(),
         second_opinion=_second_opinion(believed, ceiling, config),
-        warnings=(*believed.warnings, *_after(believed, share, ceiling, parent_general)),
+        warnings=(
+            *_unsure(believed, share, ceiling, config),
+            *believed.warnings,
+            *_after(believed, share, ceiling, parent_general),
+        ),
     )
 
 
@@ -204,6 +209,20 @@ def _after(believed: _Believed, share: float, ceiling: float, parent_general: fl
     return found
 
 
+def _unsure(believed: _Believed, share: float, ceiling: float, config: ChooseConfig) -> list[str]:
+    """Said where the confidence asked for could not be had."""
+    if config.ratio is not None or share > believed.smallest:
+        return []
+    under = float((believed.draws("general", np.array([share]))[:, 0] <= ceiling).mean())
+    if under >= config.confidence:
+        return []
+    return [
+        f"general loss stays under its ceiling with {under:.0%} confidence only, {config.confidence:.0%} was asked "
+        f"for: {share:g} is the most careful share tried; longer proxy runs (sweep.tokens) would tell more, and "
+        f"the gate decides"
+    ]
+
+
 def _largest(forecast: Forecast, believed: _Believed, ceiling: float) -> Array:
     """(R,) per draw, the largest share whose general loss is under the ceiling; -1 where none is."""
     shares = _grid(believed.smallest, 1.0)
@@ -234,7 +253,11 @@ def _decide(
         return config.ratio, FIXED
     limit = float(np.quantile(largest, 1 - config.confidence, method="lower"))
     if limit < believed.smallest:
-        raise ConfigError(_letter(believed, parent_general, config))
+        # Unsure is not hopeless: where the best estimate keeps under the ceiling, the most careful run there is goes
+        # ahead with a warning, and the gate has the last word. Otherwise a run would only be waste.
+        if believed.interval("general", believed.smallest).value > ceiling:
+            raise ConfigError(_letter(believed, parent_general, config))
+        limit = believed.smallest
     share, reason = _down(limit), TOLERANCE
     if share >= 1:
         share, reason = (1.0, FREE) if _domain_only_held(believed, ceiling) else (1 - GRID, TOLERANCE)

@@ -234,3 +234,10 @@ def swapped(item):
 def test_observations_that_cannot_carry_a_choice_are_refused_with_what_would_mend_them(change, letter):
     with pytest.raises(ConfigError, match=letter):
         ask(change(sweep()))
+
+
+def test_where_no_share_is_sure_enough_the_most_careful_one_tried_is_taken_with_a_warning():
+    choice = ask(sweep(), right=0.35, confidence=0.95)
+    assert choice.share == 0.1
+    assert choice.predicted_general.value <= choice.ceiling_nats
+    assert "confidence only, 95% was asked for: 0.1 is the most careful share tried" in choice.warnings[0]
