@@ -42,7 +42,7 @@ def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
     return list(made.ran), made.hashes
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=30, retry_condition_fn=weather)
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=weather)
 def push_editions(root: Path) -> None:
     versions.push(root)
 
