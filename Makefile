@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 .PHONY: help env demo test test-all lint up down clean
 
 help:  ## these lines
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 env: $(VENV)/.made  ## the virtual environment, versions pinned by constraints.txt
 
@@ -27,7 +27,7 @@ test: env lint  ## what must always pass
 test-all: env lint  ## the slow ones too
 	$(BIN)/python -m pytest
 
-lint: env
+lint: env  ## style, imports, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
