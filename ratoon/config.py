@@ -398,7 +398,8 @@ def declared(folder: Path, name: str, model: type[T], word: str) -> T:
     path = folder / f"{name}.yaml"
     if not path.exists():
         found = sorted(p.stem for p in folder.glob("*.yaml"))
-        raise ConfigError(f"{unknown(word, name, found)}\n  to declare it, write {folder.name}/{name}.yaml")
+        place = f"{folder.parent.name}/{folder.name}/{name}.yaml"
+        raise ConfigError(f"{unknown(word, name, found)}\n  to declare it, write {place}")
     item = parse(model, read_yaml(path), f"{folder.name}/{path.name}")
     if item.name != name:  # type: ignore[attr-defined]
         raise ConfigError(f"{folder.name}/{path.name}: name is {item.name!r}; it must be the file's, {name!r}")  # type: ignore[attr-defined]

@@ -74,7 +74,7 @@ def test_a_budget_lies_over_params_and_what_was_asked_over_both(project):
 
 def test_an_undeclared_source_is_refused_with_a_guess_and_a_way():
     with pytest.raises(
-        ConfigError, match=r"no source 'python-dox'; did you mean 'python-docs'\?\n.*write sources/python-dox.yaml"
+        ConfigError, match=r"no source 'python-dox'; did you mean 'python-docs'\?\n.*write data/sources/python-dox.yaml"
     ):
         config.source(ROOT, "python-dox")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ratoon import records
 from ratoon.config import ConfigError
+from ratoon.training.supervise import LETTER
 
 
 def main() -> int:
@@ -26,10 +27,10 @@ def main() -> int:
     try:
         carry_out(arguments.kind, arguments.request)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(f"{LETTER}{error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(error, file=sys.stderr)
+        print(f"{LETTER}{error}", file=sys.stderr)
         return 3
     return 0
 

@@ -17,6 +17,7 @@ from ratoon.config import ConfigError
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 20
+LETTER = "ratoon: "
 Line = dict[str, Any]
 
 
@@ -86,7 +87,13 @@ def once(kind: str, out: Path, tail: "Tail", on_line: Callable[[Line], None] | N
         (out / "pid").unlink(missing_ok=True)
     with log.open("rb") as file:
         file.seek(max(begins, log.stat().st_size - 4000))
-        return process.returncode, file.read().decode("utf-8", "replace").strip()
+        said = file.read().decode("utf-8", "replace").strip()
+    return process.returncode, letter(said) if process.returncode in (2, 3) else said
+
+
+def letter(said: str) -> str:
+    """What the process wrote to a person; libraries may have said what they like before."""
+    return f"\n{said}".rsplit(f"\n{LETTER}", 1)[-1]
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
