@@ -16,6 +16,7 @@ from pydantic import PositiveInt
 
 from ratoon import records
 from ratoon.config import ConfigError, Declared, Role, SweepConfig, TrainConfig
+from ratoon.lm.load import pick_device
 from ratoon.records import Observation, Record
 from ratoon.stream.rows import Rows
 from ratoon.training.loop import State
@@ -79,8 +80,9 @@ def plan(
     models  label -> directory
     common  row_tokens, held_out_tokens, commit of Request
     """
-    workers = sweep.workers or (os.cpu_count() or 1)
-    threads = recipe.threads or max(1, (os.cpu_count() or 1) // workers)
+    cores = os.cpu_count() or 1
+    workers = sweep.workers or (cores if pick_device(recipe.device).type == "cpu" else 1)
+    threads = recipe.threads or max(1, cores // workers)
     groups = []
     for label, model in models.items():
         for ratio in sweep.ratios:

@@ -1,6 +1,8 @@
+import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from ratoon.config import ConfigError, SweepConfig, TrainConfig
 from ratoon.stream.rows import Rows
@@ -80,6 +82,23 @@ def test_a_sweep_covers_every_size_and_ratio(tiny, tmp_path):
     }
     assert seen[-1][0] <= seen[-1][1] == result.tokens
     assert (Path(request.out) / "observations.csv").exists()
+
+
+@pytest.mark.parametrize(("device", "workers"), [("cpu", os.cpu_count()), ("cuda", 1)])
+def test_proxies_share_a_gpu_one_after_the_other_and_cores_all_at_once(device, workers, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("ratoon.training.sweep.pick_device", lambda wanted: torch.device(device))
+    corpora = {role: Corpus(rows=str(tiny / role), role=role) for role in ("general", "domain")}
+    request = plan(
+        {"tiny": tiny / "model"},
+        corpora,
+        SweepConfig(tokens=20 * STEP, horizons=1),
+        TrainConfig(tokens=40 * STEP, learning_rate=0.01, rows_per_step=8, schedule={"warmup_steps": 2}),
+        tmp_path / "sweep",
+        row_tokens=16,
+        held_out_tokens=400,
+        commit=None,
+    )
+    assert request.workers == workers
 
 
 def test_shares_within_a_role_follow_the_weights():
