@@ -100,6 +100,26 @@ class LawReport(Record):
     agreement: float = Field(description="share of starts that reached this optimum")
     at_bounds: tuple[str, ...] = ()
     observations: int
+    loose: tuple[str, ...] = Field((), description="fitted, but known to a factor of two at best")
+    condition: float | None = Field(
+        None, description="of the scaled Jacobian: near 1 is good, above 1e4 two say the same"
+    )
+    noise: float | None = Field(None, description="relative spread of the residuals")
+
+
+class FurtherRun(Record):
+    """The run that would narrow the decision most per FLOP, and what it would buy."""
+
+    share: float
+    params_non_embedding: int
+    tokens: int
+    flops: float
+    width_now: float = Field(description="of the interval of the largest share within tolerance")
+    width_after: float = Field(description="expected, once this run is among the observations")
+    regret_now: float = Field(description="expected, nats per token of domain loss")
+    regret_after: float
+    worth_it: bool = Field(description="narrower than asked is not reached, and the regret saved is above its price")
+    reason: str
 
 
 class RatioPoint(Record):
@@ -128,6 +148,11 @@ class Choice(Record):
     predicted_domain: Interval
     curve: tuple[RatioPoint, ...] = ()
     second_opinion: dict[str, float] = Field(default_factory=dict, description="other law -> its ratio")
+    regret: float | None = Field(
+        None, description="expected cost of being wrong: nats per token against the best share of each draw"
+    )
+    further: FurtherRun | None = Field(None, description="what one more proxy run would buy")
+    drift: str | None = Field(None, description="what the former refresh's law says of these runs; none: no former")
     warnings: tuple[str, ...] = ()
 
 

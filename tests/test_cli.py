@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ratoon import cli, records
-from ratoon.laws.dcpt import DCPT
+from ratoon.laws.equations.dcpt import DCPT
 from ratoon.records import Observation
 
 ROOT = Path(__file__).parents[1]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ratoon.config import ConfigError, Role
-from ratoon.laws import cmr, dcpt, warm
+from ratoon.laws.equations import cmr, dcpt, warm
 from ratoon.laws.fit import Fit, fit
 from ratoon.laws.form import Form
 from ratoon.laws.table import Table
@@ -51,6 +51,9 @@ class Candidate:
             agreement=self.fit.agreement,
             at_bounds=self.fit.at_bounds,
             observations=self.fit.observations,
+            loose=self.fit.identification.loose,
+            condition=self.fit.identification.condition,
+            noise=self.fit.identification.noise,
         )
 
     def forecast(self, tokens: float, replicates: int, seed: int, spread: float = 0.0) -> Forecast:
@@ -109,7 +112,8 @@ def fit_all(
 def _candidate(name: str, form: Form, table: Table, params: float, tokens: float, seed: int) -> Candidate:
     rows = rows_for(form, table, params)
     runs = rows.runs
-    fitted = fit(form, runs.params, runs.tokens, runs.own, runs.loss, tokens_to=tokens, seed=seed)
+    reach = {"N": params, "D": tokens}
+    fitted = fit(form, runs.inputs, runs.loss, reach=reach, seed=seed)
     away = float(np.exp(np.abs(np.log(runs.params / params)).min()))
     return Candidate(name, rows, fitted, form.spans_sizes or away <= SAME_SIZE)
 

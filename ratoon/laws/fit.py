@@ -1,44 +1,79 @@
 """Fit a law to runs, and show the evidence: many starts, what was held out, what the runs did not decide."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ratoon.config import ConfigError
 from ratoon.laws import varpro
-from ratoon.laws.form import Array, Box, Form, Law, Mask, Settled, count_levels, enclose
+from ratoon.laws.folds import Fold, leave_out
+from ratoon.laws.form import Array, Form, Inputs, Law, Mask, Settled
+from ratoon.laws.identify import Identification, identify
+from ratoon.laws.objective import HUBER, Objective
+from ratoon.laws.refuse import refuse, refuse_rising
 
-DELTA = 1e-3  # Huber, on log loss (arXiv:2203.15556)
 SCORED = 384  # starts tried
 POLISHED = 24  # of them descended from
 FOLD_STARTS = 12
 SAME = 1e-3  # relative difference of objective within which two starts reached the same optimum
+NARROWING = 10.0  # by which the squares' width shrinks from one polish to the next
+WIDE = 1e-4  # delta below which an optimum is approached by narrowing
 
 
 @dataclass(frozen=True)
 class Runs:
-    """What one law of one role is fitted on: n observations."""
+    """What one law is fitted on: n observations."""
 
-    params: Array  # N, embeddings excluded
-    tokens: Array  # D
-    own: Array  # r, the evaluated corpus's own share of them
+    inputs: Inputs  # name -> (n,) or (n, d)
     loss: Array  # nats per token
+    weights: Array  # (n,), 1 unless told
+
+    @classmethod
+    def of(cls, N: ArrayLike, D: ArrayLike, r: ArrayLike, loss: ArrayLike) -> "Runs":
+        """Sizes (embeddings excluded), tokens, the evaluated corpus's own share of them."""
+        return cls.gather({"N": N, "D": D, "r": r}, loss)
+
+    @classmethod
+    def gather(cls, inputs: Mapping[str, ArrayLike], loss: ArrayLike, weights: ArrayLike | None = None) -> "Runs":
+        found = np.atleast_1d(np.asarray(loss, dtype=float))
+        arrays = {}
+        for name, values in inputs.items():
+            array = np.asarray(values, dtype=float)
+            arrays[name] = np.broadcast_to(array, (len(found),)) if array.ndim == 0 else array
+            if len(arrays[name]) != len(found):
+                raise ConfigError(f"{name} has {len(arrays[name])} values and loss {len(found)}; one per observation")
+        return cls(arrays, found, np.ones_like(found) if weights is None else np.asarray(weights, dtype=float))
 
     def __len__(self) -> int:
         return len(self.loss)
 
+    @property
+    def params(self) -> Array:
+        return self.inputs["N"]
+
+    @property
+    def tokens(self) -> Array:
+        return self.inputs["D"]
+
+    @property
+    def own(self) -> Array:
+        return self.inputs["r"]
+
     def where(self, mask: Mask) -> "Runs":
-        return Runs(self.params[mask], self.tokens[mask], self.own[mask], self.loss[mask])
+        kept = {name: values[mask] for name, values in self.inputs.items()}
+        return Runs(kept, self.loss[mask], self.weights[mask])
 
 
 @dataclass(frozen=True)
 class HeldOut:
     """One split: `name` says what was left out; errors are relative and signed, (predicted - measured)/measured."""
 
-    name: str  # "longest runs" or "a ratio"
+    name: str  # "longest runs", "a ratio", "largest models", "mixtures"
     errors: Array
-    own: Array  # own share of each
+    own: Array  # own share of each; 1 where the law has none
 
     @property
     def rms(self) -> float:
@@ -59,18 +94,26 @@ class Fit:
     seen_error: float  # relative, median over the observations fitted
     unseen_error: float | None  # relative, median over those held out in turn. None: nothing could be
     agreement: float  # share of the starts descended from that reached this optimum
+    converged: bool  # the best start's last steps no longer lowered the objective
     at_bounds: tuple[str, ...]  # parameters the data did not decide: at the end of their range, or fixed
-    objective: float  # sum of Huber losses on log loss
+    identification: Identification
+    objective: float  # sum of the objective over observations
     held_out: tuple[HeldOut, ...]
     reasons: tuple[str, ...]  # why parameters were fixed
     observations: int
-    box: Box
-    theta: Array  # the exponents as the search sees them
+    frame: Any
+    theta: Array  # the exponents as the form counts them
     coefficients: Array
     settled: Settled
+    loss_kind: Objective
 
-    def loss(self, N: ArrayLike, D: ArrayLike, r: ArrayLike) -> Array:
-        return self.law.loss(N, D, r)
+    def loss(self, *inputs: ArrayLike) -> Array:
+        """Nats per token at these inputs, in the order of `form.inputs`."""
+        return self.law.loss(*inputs)
+
+    @property
+    def num_free(self) -> int:
+        return num_free(self.form, self.settled)
 
     def misfit(self, tokens: float, longest: float, shorter: float) -> float:
         """Relative error to expect at `tokens` beyond sampling noise: the larger of the two held-out errors.
@@ -79,153 +122,212 @@ class Fit:
         it lacks in curvature, so the error is scaled by the square of the stretch in log tokens.
         """
         stretch = np.log(max(tokens / longest, 1.0)) / max(np.log(longest / shorter), 1e-9) if shorter < longest else 1
-        scales = {"longest runs": float(np.clip(stretch**2, 1.0, 10.0)), "a ratio": 1.0}
-        return max((split.rms_where_seen * scales[split.name] for split in self.held_out), default=0.0)
+        scales = {"longest runs": float(np.clip(stretch**2, 1.0, 10.0))}
+        return max((split.rms_where_seen * scales.get(split.name, 1.0) for split in self.held_out), default=0.0)
 
 
 def fit(
     form: Form,
-    N: ArrayLike,
-    D: ArrayLike,
-    r: ArrayLike,
+    inputs: Mapping[str, ArrayLike],
     loss: ArrayLike,
     *,
-    tokens_to: float | None = None,
+    weights: ArrayLike | None = None,
+    reach: Mapping[str, ArrayLike] | None = None,
+    folds: Sequence[Fold] | None = None,
     hold_out: bool = True,
-    delta: float = DELTA,
+    objective: Objective = HUBER,
     seed: int = 0,
 ) -> Fit:
-    """The law `form` on n observations: counts N and D, own share r in 0..1, loss in nats per token.
+    """The law `form` on n observations of its inputs (counts, shares in 0..1, learning rates) and loss in nats.
 
-    tokens_to  the run length the law will be asked about; its monotonicities are kept up to there
-    hold_out   also refit without the longest runs, and without each inner ratio, for `unseen_error`
+    weights   how much each observation counts; 1 when not given
+    reach     inputs the law will be asked about; its monotonicities are kept up to there
+    folds     what to leave out in turn for `unseen_error`; when not given the longest runs, each inner ratio, the
+              largest models, or mixtures, as far as the inputs have them
+    hold_out  False: leave nothing out
 
     Raises ConfigError when the runs cannot pin the law, naming what would.
     """
-    runs = Runs(*(np.asarray(x, dtype=float) for x in (N, D, r, loss)))
-    if not form.speaks_at_zero:
+    missing = [name for name in form.inputs if name not in inputs]
+    if missing:
+        raise ConfigError(f"{form.name}: no {', '.join(missing)} among the inputs; it is a law of {form.inputs}")
+    runs = Runs.gather({name: inputs[name] for name in form.inputs}, loss, weights)
+    if not form.speaks_at_zero and "r" in runs.inputs:
         runs = runs.where(runs.own > 0)
-    _refuse(form, runs)
-    box, settled = (
-        enclose(runs.params, runs.tokens, runs.own, tokens_to),
-        form.settle(runs.params, runs.tokens, runs.own),
-    )
-    optimum = _search(form, runs, box, settled, delta, seed)
-    return _evidence(form, runs, box, settled, optimum, _held_out(form, runs, box, delta, seed) if hold_out else ())
+    asked = None if reach is None else {name: np.atleast_1d(np.asarray(x, dtype=float)) for name, x in reach.items()}
+    refuse(form, runs.inputs, runs.loss)
+    frame, settled = form.frame(runs.inputs, asked), form.settle(runs.inputs)
+    refuse_too_few(form, len(runs), settled)
+    optimum = _search(form, runs, frame, settled, objective, seed)
+    splits = _held_out(form, runs, frame, folds, objective, seed) if hold_out else ()
+    found = _evidence(form, runs, frame, settled, objective, optimum, splits)
+    refuse_rising(form, found.law, runs.inputs, asked)
+    return found
 
 
 def _evidence(
-    form: Form, runs: Runs, box: Box, settled: Settled, optimum: varpro.Optimum, splits: tuple[HeldOut, ...]
+    form: Form,
+    runs: Runs,
+    frame: Any,
+    settled: Settled,
+    objective: Objective,
+    optimum: varpro.Optimum,
+    splits: tuple[HeldOut, ...],
 ) -> Fit:
-    best = int(optimum.objective.argmin())
-    lowest = float(optimum.objective[best])
-    law = form.build(optimum.theta[best], optimum.coefficients[best], box)
-    errors = law.loss(runs.params, runs.tokens, runs.own) / runs.loss - 1
+    best = int(optimum.value.argmin())
+    lowest = float(optimum.value[best])
+    posed = problem(form, runs, frame, objective)
+    free, present = masks(form, settled)
+    theta, coefficients = _finish(posed, optimum.theta[best], optimum.coefficients[best], runs.weights, free)
+    law = form.build(theta, coefficients, frame)
+    predicted = form.columns(theta[None], runs.inputs, frame)[0] @ coefficients
     unseen = np.concatenate([split.errors for split in splits]) if splits else None
     return Fit(
         law=law,
         form=form,
-        params={name: float(value) for name, value in law._asdict().items()},
-        seen_error=float(np.median(np.abs(errors))),
+        params=flat(law),
+        seen_error=float(np.median(np.abs(predicted / runs.loss - 1))),
         unseen_error=None if unseen is None else float(np.median(np.abs(unseen))),
-        agreement=float(np.mean(optimum.objective <= lowest * (1 + SAME) + 1e-12 * len(runs))),
-        at_bounds=_undecided(form, optimum.theta[best], optimum.coefficients[best], settled),
-        objective=lowest,
+        agreement=float(np.mean(optimum.value <= lowest * (1 + SAME) + objective.delta**2 * 1e-6 * len(runs))),
+        converged=bool(optimum.settled[best]),
+        at_bounds=_undecided(form, theta, coefficients, settled),
+        identification=identify(posed, theta, coefficients, runs.weights, free, present, form),
+        objective=float(objective.value(predicted, runs.loss, runs.weights)),
         held_out=splits,
         reasons=settled.reasons,
         observations=len(runs),
-        box=box,
-        theta=optimum.theta[best],
-        coefficients=optimum.coefficients[best],
+        frame=frame,
+        theta=theta,
+        coefficients=coefficients,
         settled=settled,
+        loss_kind=objective,
     )
 
 
-def problem(form: Form, runs: Runs, box: Box, delta: float = DELTA) -> varpro.Problem:
-    def columns(theta: Array) -> Array:
-        return form.columns(theta, runs.params, runs.tokens, runs.own, box)
+def flat(law: Law) -> dict[str, float]:
+    """Parameters by name; a vector's entries are numbered."""
+    found: dict[str, float] = {}
+    for name, value in law._asdict().items():
+        if isinstance(value, str) or value is None or callable(value):
+            continue
+        values = np.asarray(value, dtype=float)
+        if values.ndim == 0:
+            found[name] = float(values)
+        else:
+            found.update({f"{name}{i}": float(x) for i, x in enumerate(values.ravel())})
+    return found
 
-    return varpro.Problem(columns, runs.loss, form.low, form.high, delta)
+
+def problem(form: Form, runs: Runs, frame: Any, objective: Objective = HUBER) -> varpro.Problem:
+    def columns(theta: Array) -> Array:
+        return form.columns(theta, runs.inputs, frame)
+
+    def slopes(theta: Array, coefficients: Array) -> Array:
+        assert form.slopes is not None
+        return form.slopes(theta, coefficients, runs.inputs, frame)
+
+    return varpro.Problem(
+        columns=columns,
+        slopes=None if form.slopes is None else slopes,
+        loss=runs.loss,
+        low=form.low,
+        high=form.high,
+        logarithmic=form.logarithmic,
+        signed=form.signed,
+        objective=objective,
+    )
 
 
 def masks(form: Form, settled: Settled) -> tuple[Mask, Mask]:
     """(k,) which exponents may move, (m,) which coefficients may differ from 0."""
-    free = np.array([name not in settled.exponents for name in form.exponents])
-    present = np.array([name not in settled.absent for name in form.linear])
+    free = np.array([name not in settled.exponents for name in form.exponents], dtype=bool)
+    present = np.array([name not in settled.absent for name in form.linear], dtype=bool)
     return free, present
 
 
 def draw_starts(form: Form, settled: Settled, number: int, seed: int) -> Array:
-    """(number, k): log-uniform over the bounds, those that are fixed at their value."""
+    """(number, k): log-uniform over the bounds; where the scale is linear dense in the middle; those that are fixed
+    at their value."""
     random = np.random.default_rng(seed)
-    theta = np.exp(random.uniform(np.log(form.low), np.log(form.high), (number, len(form.exponents))))
+    draws = random.uniform(-1, 1, (number, len(form.exponents)))
+    low, high = (np.where(form.logarithmic, np.log(np.abs(x) + 1e-300), x) for x in (form.low, form.high))
+    draws = np.where(form.logarithmic, draws, draws**3)
+    theta = (low + high) / 2 + draws * (high - low) / 2
+    theta = np.where(form.logarithmic, np.exp(np.where(form.logarithmic, theta, 0.0)), theta)
     for k, name in enumerate(form.exponents):
         if name in settled.exponents:
             theta[:, k] = settled.exponents[name]
     return np.asarray(theta)
 
 
-def _search(form: Form, runs: Runs, box: Box, settled: Settled, delta: float, seed: int) -> varpro.Optimum:
+def _search(form: Form, runs: Runs, frame: Any, settled: Settled, objective: Objective, seed: int) -> varpro.Optimum:
     """Score many starts without moving, then descend from the better ones."""
-    posed = problem(form, runs, box, delta)
+    # Reweighting towards absolute values is slow at first: the way there is searched with wider squares.
+    posed = problem(form, runs, frame, replace(objective, delta=max(objective.delta, WIDE)))
     free, present = masks(form, settled)
-    starts = draw_starts(form, settled, SCORED, seed)
-    ones = np.ones((len(starts), len(runs)))
-    scored = varpro.descend(posed, starts, ones, _repeat(free, starts), _repeat(present, starts), iterations=0)
-    starts = starts[np.argsort(scored.objective, kind="stable")[:POLISHED]]
-    ones = ones[: len(starts)]
-    return varpro.descend(posed, starts, ones, _repeat(free, starts), _repeat(present, starts), iterations=80)
+    if not free.any():
+        starts = draw_starts(form, settled, 1, seed)
+    else:
+        starts = draw_starts(form, settled, SCORED, seed)
+        scored = varpro.descend(posed, starts, *_repeat(runs.weights, free, present, len(starts)), iterations=0)
+        starts = starts[np.argsort(scored.value, kind="stable")[:POLISHED]]
+    return varpro.descend(posed, starts, *_repeat(runs.weights, free, present, len(starts)), iterations=80)
 
 
-def _repeat(mask: Mask, starts: Array) -> Mask:
-    return np.broadcast_to(mask, (len(starts), len(mask))).copy()
+def _finish(
+    posed: varpro.Problem, theta: Array, coefficients: Array, weights: Array, free: Mask
+) -> tuple[Array, Array]:
+    """Polished; where squares are narrow, through wider ones to theirs."""
+    width = max(posed.objective.delta, WIDE)
+    while True:
+        nearer = replace(posed, objective=replace(posed.objective, delta=width))
+        theta, coefficients = varpro.polish(nearer, theta, coefficients, weights, free)
+        if width <= posed.objective.delta:
+            return theta, coefficients
+        width = max(width / NARROWING, posed.objective.delta)
 
 
-def _held_out(form: Form, runs: Runs, box: Box, delta: float, seed: int) -> tuple[HeldOut, ...]:
+def _repeat(weights: Array, free: Mask, present: Mask, times: int) -> tuple[Array, Mask, Mask]:
+    return tuple(np.broadcast_to(x, (times, len(x))).copy() for x in (weights, free, present))  # type: ignore[return-value]
+
+
+def _held_out(
+    form: Form, runs: Runs, frame: Any, folds: Sequence[Fold] | None, objective: Objective, seed: int
+) -> tuple[HeldOut, ...]:
     """Refits with zero weight on what is left out: all folds and all their starts are one batch."""
-    folds = [(name, keep) for name, keep in leave_out(runs) if _enough(form, runs.where(keep))]
-    if not folds:
+    asked = leave_out(runs.inputs) if folds is None else list(folds)
+    usable = [fold for fold in asked if _enough(form, runs.where(fold.keep))]
+    if not usable:
         return ()
-    starts, may_move, may_differ = [], [], []
-    for number, (_, keep) in enumerate(folds):
-        kept = runs.where(keep)
-        settled = form.settle(kept.params, kept.tokens, kept.own)
+    starts, weights, may_move, may_differ = [], [], [], []
+    for number, fold in enumerate(usable):
+        settled = form.settle(runs.where(fold.keep).inputs)
         theta = draw_starts(form, settled, FOLD_STARTS, seed + 1 + number)
-        free, present = masks(form, settled)
+        weight, free, present = _repeat(runs.weights * fold.keep, *masks(form, settled), FOLD_STARTS)
         starts.append(theta)
-        may_move.append(_repeat(free, theta))
-        may_differ.append(_repeat(present, theta))
+        weights.append(weight)
+        may_move.append(free)
+        may_differ.append(present)
     found = varpro.descend(
-        problem(form, runs, box, delta),
+        problem(form, runs, frame, objective),
         np.concatenate(starts),
-        np.repeat([keep.astype(float) for _, keep in folds], FOLD_STARTS, axis=0),
+        np.concatenate(weights),
         np.concatenate(may_move),
         np.concatenate(may_differ),
         iterations=60,
     )
     errors: dict[str, list[tuple[Array, Array]]] = {}
-    for number, (name, keep) in enumerate(folds):
+    for number, fold in enumerate(usable):
         start = number * FOLD_STARTS
-        best = start + int(found.objective[start : start + FOLD_STARTS].argmin())
-        out = runs.where(~keep)
-        columns = form.columns(found.theta[best][None], out.params, out.tokens, out.own, box)[0]
-        errors.setdefault(name, []).append((columns @ found.coefficients[best] / out.loss - 1, out.own))
+        best = start + int(found.value[start : start + FOLD_STARTS].argmin())
+        out = runs.where(~fold.keep)
+        predicted = form.columns(found.theta[best][None], out.inputs, frame)[0] @ found.coefficients[best]
+        own = out.inputs.get("r", np.ones(len(out)))
+        errors.setdefault(fold.name, []).append((predicted / out.loss - 1, own))
     return tuple(
         HeldOut(name, *(np.concatenate(column) for column in zip(*parts, strict=True)))
         for name, parts in errors.items()
     )
-
-
-def leave_out(runs: Runs) -> list[tuple[str, Mask]]:
-    """(name, what is kept): without the longest runs, and without each ratio that has neighbours on both sides.
-
-    Longest: beyond two thirds of the longest of the same size, so that dense checkpoints are a stretch as well.
-    """
-    longest = np.array([runs.tokens[runs.params == size].max() for size in runs.params])
-    folds = [("longest runs", runs.tokens <= longest / 1.5)]
-    ratios = np.unique(runs.own)
-    folds += [("a ratio", ~np.isclose(runs.own, ratio)) for ratio in ratios[1:-1]]
-    return [(name, keep) for name, keep in folds if keep.any() and not keep.all()]
 
 
 def longest_two(runs: Runs) -> tuple[float, float]:
@@ -237,52 +339,35 @@ def longest_two(runs: Runs) -> tuple[float, float]:
 
 def _undecided(form: Form, theta: Array, coefficients: Array, settled: Settled) -> tuple[str, ...]:
     fixed = [*settled.exponents, *settled.absent]
-    ends = (theta <= form.low * 1.001) | (theta >= form.high * 0.999)
+    slack = np.where(form.logarithmic, 1e-3 * np.abs(theta), 1e-3 * (form.high - form.low))
+    ends = (theta <= form.low + slack) | (theta >= form.high - slack)
     at_ends = [name for name, end in zip(form.exponents, ends, strict=True) if end and name not in fixed]
     zeros = [
-        name for name, value in zip(form.linear, coefficients, strict=True) if value == 0 and name not in settled.absent
+        name
+        for name, value in zip(form.linear, coefficients, strict=True)
+        if value == 0 and name not in settled.absent and name not in form.free
     ]
     return tuple(fixed + at_ends + zeros)
 
 
 def _enough(form: Form, runs: Runs) -> bool:
-    if len(runs) == 0 or count_levels(runs.own) < 3:
+    if len(runs) == 0:
         return False
-    return len(runs) >= _num_free(form, form.settle(runs.params, runs.tokens, runs.own))
+    try:
+        refuse(form, runs.inputs, runs.loss)
+    except ConfigError:
+        return False
+    return len(runs) >= num_free(form, form.settle(runs.inputs))
 
 
-def _num_free(form: Form, settled: Settled) -> int:
+def num_free(form: Form, settled: Settled) -> int:
     return form.num_parameters - len(settled.exponents) - len(settled.absent)
 
 
-def _refuse(form: Form, runs: Runs) -> None:
-    """Everything that would make a fit an opinion."""
-    for name, values in (("N", runs.params), ("D", runs.tokens), ("share", runs.own), ("loss", runs.loss)):
-        if bad := np.flatnonzero(~np.isfinite(values)).tolist():
-            raise ConfigError(f"{form.name}: {name} is not a number in observations {bad[:5]}; leave such rows out")
-    if len(runs) == 0:
-        raise ConfigError(f"{form.name}: no observation to fit; loss must be measured at the end of finished runs")
-    if (runs.own > 1).any() or (runs.own < 0).any():
+def refuse_too_few(form: Form, observations: int, settled: Settled) -> None:
+    needed = num_free(form, settled)
+    if observations < needed:
         raise ConfigError(
-            f"{form.name}: shares run from {runs.own.min():g} to {runs.own.max():g}; allowed is 0..1. "
-            f"If they are in percent, divide by 100"
-        )
-    if (runs.loss <= 0).any() or (runs.params <= 0).any() or (runs.tokens <= 0).any():
-        raise ConfigError(f"{form.name}: loss, N and D must be above 0; a row at 0 tokens is the parent, not a run")
-    if (ratios := count_levels(runs.own)) < 3:
-        found = ", ".join(f"{x:g}" for x in np.unique(runs.own))
-        raise ConfigError(
-            f"{form.name}: {ratios} ratio{'s' * (ratios > 1)} ({found}) cannot show how loss bends with the ratio; "
-            f"run at least three, better five"
-        )
-    needed = _num_free(form, form.settle(runs.params, runs.tokens, runs.own))
-    if len(runs) < needed:
-        raise ConfigError(
-            f"{form.name}: {len(runs)} observations cannot pin its {needed} free parameters; add ratios or "
+            f"{form.name}: {observations} observations cannot pin its {needed} free parameters; add ratios or "
             f"run lengths until there are at least {needed}, better twice as many"
-        )
-    if np.ptp(runs.loss) < 1e-6 * runs.loss.mean():
-        raise ConfigError(
-            f"{form.name}: all {len(runs)} losses are {runs.loss[0]:g}; a constant says nothing about the ratio. "
-            f"Check that each run's own loss was recorded"
         )

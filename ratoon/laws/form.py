@@ -1,87 +1,88 @@
-"""What the fit needs to know of a law: which parameters are linear, which are exponents, and its columns.
+"""What the fit needs to know of a law: which parameters are linear, which are searched for, and its columns.
 
-A law is a named tuple with `.loss(N, D, r)`; its file ends with one `Form`. Fit, bootstrap and choice take any
-of them, so a new law is one file and one test.
+A law is a named tuple with `.loss(*inputs)`; its file ends with one `Form` (or, where the number of parameters
+depends on the data, one function `form(...)` that makes it). Fit, bootstrap, profile, design and choice take any of
+them, so a new law is one file and one test.
+
+Axes: B problems solved at once, n observations, m linear coefficients, k exponents.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Inputs = Mapping[str, Array]  # name -> (n,), or (n, d) where an input is a vector such as a mixture
 
 BILLION = 1e9  # the unit of N and D in the parameters that are reported
 
 
 class Law(Protocol):
-    """A fitted law. N and D are counts, r the evaluated corpus's own share in 0..1; loss in nats per token."""
+    """A fitted law. Its inputs are plain counts, shares in 0..1, learning rates; loss is in nats per token."""
 
-    def loss(self, N: ArrayLike, D: ArrayLike, r: ArrayLike) -> Array: ...
+    @property
+    def loss(self) -> Callable[..., Array]: ...
 
     def _asdict(self) -> dict[str, Any]: ...
 
 
-@dataclass(frozen=True)
-class Box:
-    """Where the law must keep its monotonicities, and the sizes (geometric means) that make its search round."""
+class Exponent(NamedTuple):
+    """The range of one parameter that the search moves: on a log scale, or where its sign is open, on a linear one."""
 
-    params_scale: float
-    tokens_scale: float
-    share_low: float
-    share_high: float
-    tokens_low: float
-    tokens_high: float
-
-    @property
-    def one_length(self) -> bool:
-        """All runs are equally long: nothing is known of other lengths, and loss is taken not to depend on it."""
-        return self.tokens_high <= self.tokens_low
-
-
-def enclose(N: Array, D: Array, r: Array, tokens_to: float | None = None) -> Box:
-    """The box of these runs, reaching to `tokens_to` when asked for. A share of zero is outside of it."""
-    tokens_high = max(float(D.max()), tokens_to or 0.0) if count_levels(D) > 1 else float(D.min())
-    return Box(
-        params_scale=float(np.exp(np.log(N).mean())),
-        tokens_scale=float(np.exp(np.log(D).mean())),
-        share_low=float(min(r[r > 0].min(), 0.02)),
-        share_high=1.0,
-        tokens_low=float(D.min()),
-        tokens_high=tokens_high,
-    )
+    low: float
+    high: float
+    log: bool = True
 
 
 @dataclass(frozen=True)
 class Settled:
     """What these runs cannot decide, and what is taken in its place: said in the fit, never pretended."""
 
-    exponents: Mapping[str, float]  # name -> the value it is fixed at
+    exponents: Mapping[str, float] = field(default_factory=dict)  # name -> the value it is fixed at
     absent: tuple[str, ...] = ()  # linear parameters fixed at zero
     reasons: tuple[str, ...] = ()
 
 
+def all_settled(inputs: Inputs) -> Settled:
+    """For laws that ask for all of their parameters, whatever the runs."""
+    return Settled()
+
+
 @dataclass(frozen=True)
 class Form:
-    """A law that is linear but for a few exponents.
+    """A law that is linear but for a few exponents: loss = columns @ coefficients.
 
-    columns  (theta (B, k), N (n,), D (n,), r (n,), box) -> (B, n, m); loss is columns @ coefficients, all of
-             them >= 0. Constraints beyond the sign are built into the columns.
-    build    (theta (k,), coefficients (m,), box) -> the law, in units of N/1e9 and D/1e9
-    settle   (N, D, r) -> what these runs cannot decide
+    inputs   names of the arguments of `.loss`, in its order
+    linear   names of the coefficients; all are >= 0 but those in `free`. Constraints beyond the sign are built into
+             the columns
+    exponents  name -> range of what the search moves, in the order of theta's columns
+    frame    (inputs, reach) -> scales and limits that columns and build share: anything. `reach` holds the inputs the
+             law will be asked about (or None); monotonicities are kept there too
+    columns  (theta (B, k), inputs of n, frame) -> (B, n, m), each of order one where the scales allow it
+    build    (theta (k,), coefficients (m,), frame) -> the law, in units of N/1e9 and D/1e9
+    settle   inputs -> what these runs cannot decide
+    slopes   (theta (B, k), coefficients (B, m), inputs, frame) -> (B, n, k), d loss / d exponent at fixed
+             coefficients; None: finite differences
+    falls    inputs along which loss must not rise anywhere between the runs and what is asked: checked after the fit
     """
 
     name: str
+    inputs: tuple[str, ...]
     linear: tuple[str, ...]
-    exponents: Mapping[str, tuple[float, float]]
-    columns: Callable[[Array, Array, Array, Array, Box], Array]
-    build: Callable[[Array, Array, Box], Law]
-    settle: Callable[[Array, Array, Array], Settled]
-    speaks_at_zero: bool  # of runs that never saw the evaluated corpus
-    spans_sizes: bool
+    exponents: Mapping[str, Exponent]
+    frame: Callable[[Inputs, Inputs | None], Any]
+    columns: Callable[[Array, Inputs, Any], Array]
+    build: Callable[[Array, Array, Any], Law]
+    settle: Callable[[Inputs], Settled] = all_settled
+    free: frozenset[str] = frozenset()
+    slopes: Callable[[Array, Array, Inputs, Any], Array] | None = None
+    falls: tuple[str, ...] = ()
+    speaks_at_zero: bool = True  # of runs that never saw the evaluated corpus (r = 0)
+    spans_sizes: bool = True
 
     @property
     def num_parameters(self) -> int:
@@ -89,11 +90,25 @@ class Form:
 
     @property
     def low(self) -> Array:
-        return np.array([low for low, _ in self.exponents.values()])
+        return np.array([each.low for each in self.exponents.values()])
 
     @property
     def high(self) -> Array:
-        return np.array([high for _, high in self.exponents.values()])
+        return np.array([each.high for each in self.exponents.values()])
+
+    @property
+    def logarithmic(self) -> Mask:
+        return np.array([each.log for each in self.exponents.values()], dtype=bool)
+
+    @property
+    def signed(self) -> Mask:
+        """(m,) coefficients that must not be negative."""
+        return np.array([name not in self.free for name in self.linear], dtype=bool)
+
+
+def centre(values: Array) -> float:
+    """Geometric mean: the unit that makes a search round."""
+    return float(np.exp(np.log(np.asarray(values, dtype=float)).mean()))
 
 
 def count_levels(values: Array, tolerance: float = 0.02) -> int:

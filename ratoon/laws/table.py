@@ -104,10 +104,10 @@ def _table(role: Role, rows: list[Observation], warnings: list[str]) -> Table:
         )
     first = [next(iter(measured.values())) for measured in whole]
     share = np.array([item.share for item in first])
-    runs = Runs(
-        params=np.array([float(item.params_non_embedding) for item in first]),
-        tokens=np.array([float(item.tokens) for item in first]),
-        own=own_share(role, share),
+    runs = Runs.of(
+        N=np.array([float(item.params_non_embedding) for item in first]),
+        D=np.array([float(item.tokens) for item in first]),
+        r=own_share(role, share),
         loss=np.array([np.mean([item.loss_nats for item in measured.values()]) for measured in whole]),
     )
     return Table(role, runs, share, np.array([item.group for item in first]))

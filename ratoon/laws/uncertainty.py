@@ -8,13 +8,14 @@ group a Dirichlet(1, ..., 1) weight instead, which has the same variance and los
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ratoon.laws import varpro
 from ratoon.laws.fit import Fit, Runs, longest_two, masks, problem
-from ratoon.laws.form import Array, Box, Form
+from ratoon.laws.form import Array, Form
 
 CHUNK = 100  # replicates at once: bounds the memory on large tables
 ITERATIONS = 12  # from the best exponents of all runs, a replicate's own are near
@@ -25,14 +26,14 @@ class Replicates:
     """One law per resample: R of them."""
 
     form: Form
-    box: Box
+    frame: Any
     theta: Array  # (R, k)
     coefficients: Array  # (R, m)
 
     def loss(self, N: ArrayLike, D: ArrayLike, r: ArrayLike) -> Array:
         """(R, n) nats per token."""
         N, D, r = (np.atleast_1d(np.asarray(x, dtype=float)) for x in np.broadcast_arrays(N, D, r))
-        columns = self.form.columns(self.theta, N, D, r, self.box)
+        columns = self.form.columns(self.theta, {"N": N, "D": D, "r": r}, self.frame)
         return np.asarray(np.matmul(columns, self.coefficients[..., None])[..., 0])
 
 
@@ -44,11 +45,11 @@ def bootstrap(fitted: Fit, runs: Runs, groups: Sequence[str], *, replicates: int
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     random = np.random.default_rng(seed)
     weights = random.dirichlet(np.ones(len(names)), size=replicates) * len(names)
-    posed = problem(fitted.form, runs, fitted.box)
+    posed = problem(fitted.form, runs, fitted.frame, fitted.loss_kind)
     free, present = masks(fitted.form, fitted.settled)
     parts = []
     for start in range(0, replicates, CHUNK):
-        part = weights[start : start + CHUNK][:, member]
+        part = weights[start : start + CHUNK][:, member] * runs.weights
         theta = np.broadcast_to(fitted.theta, (len(part), len(fitted.theta))).copy()
         parts.append(
             varpro.descend(
@@ -62,7 +63,7 @@ def bootstrap(fitted: Fit, runs: Runs, groups: Sequence[str], *, replicates: int
         )
     return Replicates(
         fitted.form,
-        fitted.box,
+        fitted.frame,
         np.concatenate([part.theta for part in parts]),
         np.concatenate([part.coefficients for part in parts]),
     )
@@ -112,6 +113,5 @@ def forecast(
 def _inflation(fitted: Fit, num_groups: int) -> float:
     """Residuals are smaller than the noise by what the parameters took up, and G groups show (G - 1)/G of their
     variance: the usual corrections, held to a factor of two."""
-    spent = fitted.form.num_parameters - len(fitted.settled.exponents) - len(fitted.settled.absent)
-    rows = fitted.observations / max(fitted.observations - spent, 1)
+    rows = fitted.observations / max(fitted.observations - fitted.num_free, 1)
     return float(min(np.sqrt(rows * num_groups / max(num_groups - 1, 1)), 2.0))

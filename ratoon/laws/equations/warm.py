@@ -16,8 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ratoon.laws.cmr import RATIO_POWER, bilinear, unfold
-from ratoon.laws.form import BILLION, Array, Box, Form, Law, Settled, count_levels
+from ratoon.laws.equations.box import Box, enclose
+from ratoon.laws.equations.cmr import RATIO_POWER, bilinear, unfold
+from ratoon.laws.form import BILLION, Array, Exponent, Form, Inputs, Law, Settled, count_levels
 
 TOKEN_POWER = 0.3
 OFFSET = 1.0  # D0 in geometric means of the runs' tokens, where they decide nothing
@@ -38,7 +39,8 @@ class Warm(NamedTuple):
         return np.broadcast_arrays(self.beta0 + self.beta1 * tokens + at_ratio, np.asarray(N))[0]
 
 
-def columns(theta: Array, N: Array, D: Array, r: Array, box: Box) -> Array:
+def columns(theta: Array, inputs: Inputs, box: Box) -> Array:
+    D, r = inputs["D"], inputs["r"]
     s, t, offset = (theta[:, k, None] for k in range(3))
 
     def falling(tokens: Array | float) -> Array:
@@ -58,8 +60,8 @@ def build(theta: Array, coefficients: Array, box: Box) -> Law:
     return Warm(beta0, beta1, alpha0, alpha1, s, t, D0)
 
 
-def settle(N: Array, D: Array, r: Array) -> Settled:
-    horizons, ratios = count_levels(D), count_levels(r)
+def settle(inputs: Inputs) -> Settled:
+    horizons, ratios = count_levels(inputs["D"]), count_levels(inputs["r"])
     exponents: dict[str, float] = {}
     reasons: list[str] = []
     if horizons < 4:
@@ -77,15 +79,16 @@ def settle(N: Array, D: Array, r: Array) -> Settled:
 
 FORM = Form(
     name="warm",
+    inputs=("N", "D", "r"),
     linear=("base", "first", "last", "own"),
     exponents={
-        "s": (0.05, 3.0),
-        "t": (0.1, 1.5),
-        "D0": (0.01, 10.0),
-    },  # a larger D0 is a straight line in D, and no run could tell
+        "s": Exponent(0.05, 3.0),
+        "t": Exponent(0.1, 1.5),
+        "D0": Exponent(0.01, 10.0),  # a larger one is a straight line in D, and no run could tell
+    },
+    frame=enclose,
     columns=columns,
     build=build,
     settle=settle,
-    speaks_at_zero=True,
     spans_sizes=False,
 )

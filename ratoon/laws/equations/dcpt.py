@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ratoon.laws.form import BILLION, Array, Box, Form, Law, Settled, count_levels
+from ratoon.laws.equations.box import Box, enclose
+from ratoon.laws.form import BILLION, Array, Exponent, Form, Inputs, Law, Settled, count_levels
 
 # Where the runs decide nothing: the capacity exponent of arXiv:2404.10102, and round figures inside what the
 # D-CPT and the cross-lingual fits (arXiv:2407.02118) report.
@@ -45,8 +46,9 @@ class DCPT(NamedTuple):
         return np.asarray(self.E + capacity + data + exposure)
 
 
-def columns(theta: Array, N: Array, D: Array, r: Array, box: Box) -> Array:
+def columns(theta: Array, inputs: Inputs, box: Box) -> Array:
     """(B, n, 4) for E, A, B and the part of C that is not needed to keep dL/dr < 0."""
+    N, D, r = inputs["N"], inputs["D"], inputs["r"]
     a, n, b, e, c = (theta[:, k, None] for k in range(5))
     exposure = np.power(r + e, -c)
     data = np.power(r, n) * np.power(D / box.tokens_scale, -b)
@@ -81,8 +83,8 @@ def build(theta: Array, coefficients: Array, box: Box) -> Law:
     )
 
 
-def settle(N: Array, D: Array, r: Array) -> Settled:
-    sizes, horizons, ratios = count_levels(N), count_levels(D), count_levels(r)
+def settle(inputs: Inputs) -> Settled:
+    sizes, horizons, ratios = (count_levels(inputs[name]) for name in ("N", "D", "r"))
     exponents: dict[str, float] = {}
     absent: list[str] = []
     reasons: list[str] = []
@@ -109,11 +111,19 @@ def settle(N: Array, D: Array, r: Array) -> Settled:
 
 FORM = Form(
     name="dcpt",
+    inputs=("N", "D", "r"),
     linear=("E", "A", "B", "C"),
-    exponents={"a": (0.05, 1.5), "n": (0.05, 4.0), "b": (0.05, 1.5), "e": (1e-3, 1.0), "c": (0.05, 4.0)},
+    exponents={
+        "a": Exponent(0.05, 1.5),
+        "n": Exponent(0.05, 4.0),
+        "b": Exponent(0.05, 1.5),
+        "e": Exponent(1e-3, 1.0),
+        "c": Exponent(0.05, 4.0),
+    },
+    frame=enclose,
     columns=columns,
     build=build,
     settle=settle,
+    falls=("N", "D"),
     speaks_at_zero=False,
-    spans_sizes=True,
 )

@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq, curve_fit, least_squares
 
 from ratoon.config import ConfigError
-from ratoon.laws.form import BILLION, Array, Box, Form, Law, Settled, count_levels
+from ratoon.laws.equations.box import Box, enclose
+from ratoon.laws.form import BILLION, Array, Exponent, Form, Inputs, Law, Settled, count_levels
 
 TOKEN_POWER = -0.3  # where two run lengths decide nothing
 RATIO_POWER = 0.5  # where the ratios decide nothing
@@ -172,7 +173,8 @@ def unfold(coefficients: Array, start: float, end: float) -> tuple[float, float,
     return base + constant - own * end / span, slope + own / span, -constant, -slope
 
 
-def columns(theta: Array, N: Array, D: Array, r: Array, box: Box) -> Array:
+def columns(theta: Array, inputs: Inputs, box: Box) -> Array:
+    D, r = inputs["D"], inputs["r"]
     s, p = theta[:, 0, None], _power(theta[:, 1, None])
     if box.one_length:
         return bilinear(np.power(r, s), np.zeros_like(s))
@@ -193,8 +195,8 @@ def _power(theta: Array) -> Array:
     return np.where(np.abs(p) < 1e-4, 1e-4, p)
 
 
-def settle(N: Array, D: Array, r: Array) -> Settled:
-    horizons, ratios = count_levels(D), count_levels(r)
+def settle(inputs: Inputs) -> Settled:
+    horizons, ratios = count_levels(inputs["D"]), count_levels(inputs["r"])
     exponents: dict[str, float] = {}
     reasons: list[str] = []
     absent: tuple[str, ...] = ()
@@ -212,11 +214,12 @@ def settle(N: Array, D: Array, r: Array) -> Settled:
 
 FORM = Form(
     name="cmr",
+    inputs=("N", "D", "r"),
     linear=("base", "first", "last", "own"),
-    exponents={"s": (0.05, 3.0), "p": (float(np.exp(-1.5)), float(np.exp(1.0)))},
+    exponents={"s": Exponent(0.05, 3.0), "p": Exponent(float(np.exp(-1.5)), float(np.exp(1.0)))},
+    frame=enclose,
     columns=columns,
     build=build,
     settle=settle,
-    speaks_at_zero=True,
     spans_sizes=False,
 )
