@@ -13,14 +13,13 @@ from ratoon.laws.folds import Fold, leave_out
 from ratoon.laws.form import Array, Form, Inputs, Law, Mask, Settled
 from ratoon.laws.identify import Identification, identify
 from ratoon.laws.objective import HUBER, Objective
+from ratoon.laws.polish import WIDE, polish
 from ratoon.laws.refuse import refuse, refuse_rising
 
 SCORED = 384  # starts tried
 POLISHED = 24  # of them descended from
 FOLD_STARTS = 12
 SAME = 1e-3  # relative difference of objective within which two starts reached the same optimum
-NARROWING = 10.0  # by which the squares' width shrinks from one polish to the next
-WIDE = 1e-4  # delta below which an optimum is approached by narrowing
 
 
 @dataclass(frozen=True)
@@ -111,6 +110,10 @@ class Fit:
         """Nats per token at these inputs, in the order of `form.inputs`."""
         return self.law.loss(*inputs)
 
+    def predict(self, inputs: Inputs) -> Array:
+        """(n,) nats per token, as the search sees them."""
+        return np.asarray(self.form.columns(self.theta[None], inputs, self.frame)[0] @ self.coefficients)
+
     @property
     def num_free(self) -> int:
         return num_free(self.form, self.settled)
@@ -157,7 +160,7 @@ def fit(
     asked = None if reach is None else {name: np.atleast_1d(np.asarray(x, dtype=float)) for name, x in reach.items()}
     refuse(form, runs.inputs, runs.loss)
     frame, settled = form.frame(runs.inputs, asked), form.settle(runs.inputs)
-    refuse_too_few(form, len(runs), settled)
+    refuse_too_few(form, runs, settled)
     optimum = _search(form, runs, frame, settled, objective, seed)
     splits = _held_out(form, runs, frame, folds, objective, seed) if hold_out else ()
     found = _evidence(form, runs, frame, settled, objective, optimum, splits)
@@ -178,7 +181,7 @@ def _evidence(
     lowest = float(optimum.value[best])
     posed = problem(form, runs, frame, objective)
     free, present = masks(form, settled)
-    theta, coefficients = _finish(posed, optimum.theta[best], optimum.coefficients[best], runs.weights, free)
+    theta, coefficients = polish(posed, optimum.theta[best], optimum.coefficients[best], runs.weights, free)
     law = form.build(theta, coefficients, frame)
     predicted = form.columns(theta[None], runs.inputs, frame)[0] @ coefficients
     unseen = np.concatenate([split.errors for split in splits]) if splits else None
@@ -274,19 +277,6 @@ def _search(form: Form, runs: Runs, frame: Any, settled: Settled, objective: Obj
     return varpro.descend(posed, starts, *_repeat(runs.weights, free, present, len(starts)), iterations=80)
 
 
-def _finish(
-    posed: varpro.Problem, theta: Array, coefficients: Array, weights: Array, free: Mask
-) -> tuple[Array, Array]:
-    """Polished; where squares are narrow, through wider ones to theirs."""
-    width = max(posed.objective.delta, WIDE)
-    while True:
-        nearer = replace(posed, objective=replace(posed.objective, delta=width))
-        theta, coefficients = varpro.polish(nearer, theta, coefficients, weights, free)
-        if width <= posed.objective.delta:
-            return theta, coefficients
-        width = max(width / NARROWING, posed.objective.delta)
-
-
 def _repeat(weights: Array, free: Mask, present: Mask, times: int) -> tuple[Array, Mask, Mask]:
     return tuple(np.broadcast_to(x, (times, len(x))).copy() for x in (weights, free, present))  # type: ignore[return-value]
 
@@ -357,17 +347,31 @@ def _enough(form: Form, runs: Runs) -> bool:
         refuse(form, runs.inputs, runs.loss)
     except ConfigError:
         return False
-    return len(runs) >= num_free(form, form.settle(runs.inputs))
+    return num_points(runs) >= num_free(form, form.settle(runs.inputs))
 
 
 def num_free(form: Form, settled: Settled) -> int:
     return form.num_parameters - len(settled.exponents) - len(settled.absent)
 
 
-def refuse_too_few(form: Form, observations: int, settled: Settled) -> None:
+def refuse_too_few(form: Form, runs: Runs, settled: Settled) -> None:
     needed = num_free(form, settled)
-    if observations < needed:
+    points = num_points(runs)
+    if points < needed:
+        same = f" at {points} different points" if points < len(runs) else ""
         raise ConfigError(
-            f"{form.name}: {observations} observations cannot pin its {needed} free parameters; add ratios or "
-            f"run lengths until there are at least {needed}, better twice as many"
+            f"{form.name}: {len(runs)} observations{same} cannot pin its {needed} free parameters; add "
+            f"{_what_varies(form)} until there are at least {needed}, better twice as many"
         )
+
+
+def num_points(runs: Runs) -> int:
+    """Different inputs: a repeat tells of noise, not of the law."""
+    table = np.concatenate([values.reshape(len(runs), -1) for values in runs.inputs.values()], axis=1)
+    return len(np.unique(table, axis=0))
+
+
+def _what_varies(form: Form) -> str:
+    words = {"r": "ratios", "D": "run lengths", "N": "model sizes", "h": "mixtures"}
+    found = [words[name] for name in ("r", "D", "N", "h") if name in form.inputs]
+    return " or ".join(found[:2]) or "runs"

@@ -24,6 +24,8 @@ class Identification:
     condition: float
     noise: float
     loose: tuple[str, ...]
+    covariance: Array  # (p, p) of the parameters in `errors`, in its order
+    used: Mask  # (k + m,) which parameters these are
 
 
 def jacobian(problem: varpro.Problem, theta: Array, coefficients: Array) -> Array:
@@ -55,13 +57,17 @@ def identify(
     scaled = slopes * root[:, None] / np.maximum(length, 1e-300)
     _, singular, axes = np.linalg.svd(scaled, full_matrices=False)
     kept = np.maximum(singular, SINGULAR * singular.max(initial=0.0) + 1e-300)
-    spread = noise * np.sqrt(((axes / kept[:, None]) ** 2).sum(axis=0)) / np.maximum(length, 1e-300)
+    root_covariance = noise * (axes / kept[:, None]) / np.maximum(length, 1e-300)
+    covariance = root_covariance.T @ root_covariance
+    spread = np.sqrt(np.diagonal(covariance))
     found = dict(zip([name for name, use in zip(names, used, strict=True) if use], spread.tolist(), strict=True))
     return Identification(
         errors=found,
         condition=float(singular.max(initial=1.0) / max(singular.min(initial=1.0), 1e-300)),
         noise=noise,
         loose=tuple(name for name, error in found.items() if error > _limit(form, name, coefficients)),
+        covariance=covariance,
+        used=used,
     )
 
 

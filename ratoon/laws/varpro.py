@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
 from ratoon.laws.form import Array, Mask
 from ratoon.laws.objective import Objective
@@ -196,48 +195,3 @@ def project(columns: Array, active: Mask, slopes: Array) -> Array:
     gram = np.matmul(columns.transpose(0, 2, 1), columns)
     gram = gram + np.eye(columns.shape[2]) * np.where(active, RIDGE, 1.0)[..., None]
     return slopes - np.matmul(columns, np.linalg.solve(gram, np.matmul(columns.transpose(0, 2, 1), slopes)))
-
-
-def polish(problem: Problem, theta: Array, coefficients: Array, weights: Array, free: Mask) -> tuple[Array, Array]:
-    """The last digits of one optimum: quasi-Newton over all parameters at once, in whitened coordinates.
-
-    Reweighting nears a robust optimum by steps that shrink; where absolute values reign it would take thousands.
-    What lies on a bound or at zero stays there. theta (k,), coefficients (m,), weights (n,), free (k,).
-    """
-    edge = 1e-6 * np.where(problem.logarithmic, np.abs(theta), problem.high - problem.low)
-    moving = np.flatnonzero(free & (theta > problem.low + edge) & (theta < problem.high - edge))
-    used = np.flatnonzero(coefficients != 0)
-    start = np.concatenate([problem.spread(theta)[moving], coefficients[used]])
-    loss = np.broadcast_to(problem.loss, weights.shape)
-
-    def place(at: Array) -> tuple[Array, Array]:
-        coordinates, linear = problem.spread(theta), coefficients.copy()
-        coordinates[moving], linear[used] = at[: len(moving)], at[len(moving) :]
-        return problem.gather(coordinates), linear
-
-    def look(at: Array) -> tuple[Array, Array]:
-        there, linear = place(at)
-        columns = problem.columns(there[None])
-        slope = slopes(problem, there[None], linear[None], columns)[0][:, moving]
-        return columns[0] @ linear, np.concatenate([slope, columns[0][:, used]], axis=1)
-
-    predicted, jacobian = look(start)
-    root = np.sqrt(problem.objective.reweight(predicted, loss, weights))
-    _, singular, axes = np.linalg.svd(jacobian * root[:, None], full_matrices=False)
-    whiten = axes.T / np.maximum(singular, 1e-6 * singular.max() + 1e-300)
-    unit = max(float(problem.objective.value(predicted, loss, weights)), 1e-300)
-
-    def evaluate(step: Array) -> tuple[float, Array]:
-        at = start + whiten @ step
-        with np.errstate(all="ignore"):
-            predicted, jacobian = look(at)
-            value = float(problem.objective.value(predicted, loss, weights))
-            gradient = whiten.T @ (jacobian.T @ (weights * problem.objective.pull(predicted, loss)))
-        if not np.isfinite(value):
-            return 1e300, np.zeros_like(step)
-        return value / unit, gradient / unit
-
-    found = minimize(evaluate, np.zeros(whiten.shape[1]), jac=True, method="BFGS", options={"gtol": 1e-12})
-    there, linear = place(start + whiten @ found.x)
-    inside = bool(((there >= problem.low) & (there <= problem.high)).all() and (linear[problem.signed] >= 0).all())
-    return (there, linear) if inside and found.fun <= 1.0 else (theta, coefficients)
