@@ -16,6 +16,7 @@ from ratoon.laws.objective import HUBER, Objective
 from ratoon.laws.polish import WIDE, polish
 from ratoon.laws.refuse import refuse, refuse_rising
 
+NOTHING_SETTLED = Settled()
 SCORED = 384  # starts tried
 POLISHED = 24  # of them descended from
 FOLD_STARTS = 12
@@ -179,7 +180,7 @@ def _evidence(
 ) -> Fit:
     best = int(optimum.value.argmin())
     lowest = float(optimum.value[best])
-    posed = problem(form, runs, frame, objective)
+    posed = problem(form, runs, frame, objective, settled)
     free, present = masks(form, settled)
     theta, coefficients = polish(posed, optimum.theta[best], optimum.coefficients[best], runs.weights, free)
     law = form.build(theta, coefficients, frame)
@@ -221,7 +222,9 @@ def flat(law: Law) -> dict[str, float]:
     return found
 
 
-def problem(form: Form, runs: Runs, frame: Any, objective: Objective = HUBER) -> varpro.Problem:
+def problem(
+    form: Form, runs: Runs, frame: Any, objective: Objective = HUBER, settled: Settled = NOTHING_SETTLED
+) -> varpro.Problem:
     def columns(theta: Array) -> Array:
         return form.columns(theta, runs.inputs, frame)
 
@@ -237,6 +240,7 @@ def problem(form: Form, runs: Runs, frame: Any, objective: Objective = HUBER) ->
         high=form.high,
         logarithmic=form.logarithmic,
         signed=form.signed,
+        given=np.array([settled.given.get(name, np.nan) for name in form.linear]),
         objective=objective,
     )
 
@@ -266,7 +270,7 @@ def draw_starts(form: Form, settled: Settled, number: int, seed: int) -> Array:
 def _search(form: Form, runs: Runs, frame: Any, settled: Settled, objective: Objective, seed: int) -> varpro.Optimum:
     """Score many starts without moving, then descend from the better ones."""
     # Reweighting towards absolute values is slow at first: the way there is searched with wider squares.
-    posed = problem(form, runs, frame, replace(objective, delta=max(objective.delta, WIDE)))
+    posed = problem(form, runs, frame, replace(objective, delta=max(objective.delta, WIDE)), settled)
     free, present = masks(form, settled)
     if not free.any():
         starts = draw_starts(form, settled, 1, seed)
@@ -299,7 +303,7 @@ def _held_out(
         may_move.append(free)
         may_differ.append(present)
     found = varpro.descend(
-        problem(form, runs, frame, objective),
+        problem(form, runs, frame, objective, form.settle(runs.inputs)),
         np.concatenate(starts),
         np.concatenate(weights),
         np.concatenate(may_move),
@@ -328,7 +332,7 @@ def longest_two(runs: Runs) -> tuple[float, float]:
 
 
 def _undecided(form: Form, theta: Array, coefficients: Array, settled: Settled) -> tuple[str, ...]:
-    fixed = [*settled.exponents, *settled.absent]
+    fixed = [*settled.exponents, *settled.absent, *settled.given]
     slack = np.where(form.logarithmic, 1e-3 * np.abs(theta), 1e-3 * (form.high - form.low))
     ends = (theta <= form.low + slack) | (theta >= form.high - slack)
     at_ends = [name for name, end in zip(form.exponents, ends, strict=True) if end and name not in fixed]
@@ -351,7 +355,7 @@ def _enough(form: Form, runs: Runs) -> bool:
 
 
 def num_free(form: Form, settled: Settled) -> int:
-    return form.num_parameters - len(settled.exponents) - len(settled.absent)
+    return form.num_parameters - len(settled.exponents) - len(settled.absent) - len(settled.given)
 
 
 def refuse_too_few(form: Form, runs: Runs, settled: Settled) -> None:

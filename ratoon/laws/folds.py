@@ -18,7 +18,7 @@ class Fold:
 
 def leave_out(inputs: Inputs) -> list[Fold]:
     """Without the longest runs (of each size), without each ratio that has neighbours on both sides, without the
-    largest models where there are three sizes, without mixtures in turn."""
+    largest models and the most compute where there are four sizes, without mixtures in turn."""
     found: list[Fold] = []
     if "D" in inputs:
         found.append(_longest(inputs))
@@ -27,6 +27,9 @@ def leave_out(inputs: Inputs) -> list[Fold]:
         found += [Fold("a ratio", ~np.isclose(inputs["r"], ratio)) for ratio in ratios[1:-1]]
     elif "N" in inputs and count_levels(inputs["N"]) >= 4:
         found.append(Fold("largest models", inputs["N"] <= inputs["N"].max() / STRETCH))
+        if "D" in inputs:
+            compute = inputs["N"] * inputs["D"]
+            found.append(Fold("largest budgets", compute <= compute.max() / STRETCH))
     if "h" in inputs:
         found += _mixtures(inputs["h"])
     return [fold for fold in found if fold.keep.any() and not fold.keep.all()]

@@ -45,6 +45,7 @@ class Settled:
     exponents: Mapping[str, float] = field(default_factory=dict)  # name -> the value it is fixed at
     absent: tuple[str, ...] = ()  # linear parameters fixed at zero
     reasons: tuple[str, ...] = ()
+    given: Mapping[str, float] = field(default_factory=dict)  # linear parameters known beforehand, by the law itself
 
 
 def all_settled(inputs: Inputs) -> Settled:

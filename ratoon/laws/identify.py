@@ -46,7 +46,7 @@ def identify(
     form: Form,
 ) -> Identification:
     names = [*form.exponents, *form.linear]
-    used = np.concatenate([free, present & ((coefficients != 0) | ~problem.signed)])
+    used = np.concatenate([free, present & ~problem.known & ((coefficients != 0) | ~problem.signed)])
     predicted = problem.columns(theta[None])[0] @ coefficients
     slopes = jacobian(problem, theta, coefficients)[:, used]
     raw = problem.objective.space == "raw"

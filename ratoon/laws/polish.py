@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linprog, minimize
 from scipy.sparse import diags_array, hstack, vstack
 
@@ -17,6 +18,8 @@ WIDE = 1e-4  # delta below which an optimum is approached by ever narrower squar
 NARROWING = 10.0  # by which their width shrinks from one polish to the next
 CORNERED = 1e-6  # delta below which an optimum is a corner, and linear programs find it
 PROGRAMS = 40
+
+Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,14 @@ class Finish:
     free: Mask  # (k,) exponents that may move
 
     @cached_property
-    def moving(self) -> Array:
+    def moving(self) -> Places:
         problem, theta = self.problem, self.theta
         edge = 1e-6 * np.where(problem.logarithmic, np.abs(theta), problem.high - problem.low)
         return np.flatnonzero(self.free & (theta > problem.low + edge) & (theta < problem.high - edge))
 
     @cached_property
-    def used(self) -> Array:
-        return np.flatnonzero(self.coefficients != 0)
+    def used(self) -> Places:
+        return np.flatnonzero((self.coefficients != 0) & ~self.problem.known)
 
     @cached_property
     def start(self) -> Array:
@@ -46,7 +49,9 @@ class Finish:
     def place(self, at: Array) -> tuple[Array, Array]:
         coordinates, linear = self.problem.spread(self.theta), self.coefficients.copy()
         coordinates[self.moving], linear[self.used] = at[: len(self.moving)], at[len(self.moving) :]
-        return self.problem.gather(coordinates), linear
+        theta = self.theta.copy()
+        theta[self.moving] = self.problem.gather(coordinates)[self.moving]
+        return theta, linear
 
     def look(self, at: Array) -> tuple[Array, Array]:
         """Predicted (n,) and its slopes (n, p) at these coordinates."""

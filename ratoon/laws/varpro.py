@@ -31,6 +31,7 @@ class Problem:
     high: Array  # (k,)
     logarithmic: Mask  # (k,) whether an exponent is searched on a log scale
     signed: Mask  # (m,) whether a coefficient must not be negative
+    given: Array  # (m,) coefficients known beforehand; not a number where they are solved for
     objective: Objective
 
     def spread(self, theta: Array) -> Array:
@@ -39,6 +40,10 @@ class Problem:
 
     def gather(self, coordinates: Array) -> Array:
         return np.where(self.logarithmic, np.exp(np.where(self.logarithmic, coordinates, 0.0)), coordinates)
+
+    @property
+    def known(self) -> Mask:
+        return np.isfinite(self.given)
 
     @property
     def stride(self) -> Array:
@@ -136,12 +141,14 @@ def descend(problem: Problem, theta: Array, weights: Array, free: Mask, present:
 def _settle(problem: Problem, theta: Array, reweighted: Array, weights: Array, present: Mask) -> _Point:
     """Coefficients at these exponents: two passes of reweighting, continued from the last ones."""
     columns = problem.columns(theta)
-    loss = np.broadcast_to(problem.loss, weights.shape)
+    known = np.where(problem.known, problem.given, 0.0)
+    loss = np.broadcast_to(problem.loss, weights.shape) - columns @ known
+    present = present & ~problem.known
     for _ in range(2):
         weighted = columns * reweighted[..., None]
         gram = np.matmul(columns.transpose(0, 2, 1), weighted)
         moment = np.matmul(weighted.transpose(0, 2, 1), loss[..., None])[..., 0]
-        coefficients = solve(gram, moment, present, problem.signed)
+        coefficients = solve(gram, moment, present, problem.signed) + known
         predicted = np.matmul(columns, coefficients[..., None])[..., 0]
         reweighted = problem.objective.reweight(predicted, problem.loss, weights)
     value = problem.objective.value(predicted, problem.loss, weights)
@@ -157,7 +164,8 @@ def _step(problem: Problem, here: _Point, damping: Array, free: Mask) -> Array:
     columns = here.columns * root[..., None]
     residual = np.matmul(columns, here.coefficients[..., None])[..., 0] - root * problem.loss
     jacobian = slopes(problem, here.theta, here.coefficients, here.columns) * root[..., None]
-    jacobian = project(columns, (here.coefficients != 0) | ~problem.signed, jacobian)
+    active = ((here.coefficients != 0) | ~problem.signed) & ~problem.known
+    jacobian = project(columns, active, jacobian)
     gradient = np.matmul(jacobian.transpose(0, 2, 1), residual[..., None])[..., 0]
     # A bound that the step would cross is left out of the system, so that the others move as if it were fixed.
     edge = 1e-6 * np.where(problem.logarithmic, np.abs(here.theta), problem.high - problem.low)
