@@ -63,26 +63,30 @@ def refuse_rising(form: Form, law: Law, inputs: Inputs, reach: Inputs | None) ->
     """A law that rises where its form says it falls, anywhere between the runs and what is asked, is not shown."""
     if not form.falls:
         return
-    axes = {}
+    axes, fixed = {}, {}
     for name in form.inputs:
+        if inputs[name].ndim > 1:  # a mixture: its mean stands for all
+            fixed[name] = inputs[name].mean(axis=0)
+            continue
         values = np.concatenate([inputs[name], np.atleast_1d(reach[name]) if reach and name in reach else []])
         low, high = float(values[values > 0].min(initial=np.inf)), float(values.max())
         axes[name] = np.geomspace(low, high, GRID) if 0 < low < high else np.array([high])
     mesh = np.array(list(itertools.product(*axes.values())))
+
+    def loss(name: str, value: float) -> Array:
+        at = {key: np.full(len(mesh), value) if key == name else mesh[:, i] for i, key in enumerate(axes)}
+        at |= {key: np.tile(values, (len(mesh), 1)) for key, values in fixed.items()}
+        return law.loss(*(at[key] for key in form.inputs))
+
     for name in form.falls:
-        column = list(axes).index(name)
         values = axes[name]
-        if len(values) == 1:
-            continue
-        tables = [
-            law.loss(*(mesh[:, i] if i != column else np.full(len(mesh), x) for i in range(len(axes)))) for x in values
-        ]
-        rise = np.diff(np.stack(tables), axis=0) / np.abs(tables[0])
-        if rise.max() > SLACK:
-            at = np.unravel_index(int(rise.argmax()), rise.shape)
-            where = ", ".join(f"{key} {mesh[at[1], i]:.4g}" for i, key in enumerate(axes) if i != column)
+        tables = np.stack([loss(name, value) for value in values])
+        rise = np.diff(tables, axis=0) / np.abs(tables[0])
+        if rise.size and rise.max() > SLACK:
+            step, row = np.unravel_index(int(rise.argmax()), rise.shape)
+            where = ", ".join(f"{key} {mesh[row, i]:.4g}" for i, key in enumerate(axes) if key != name)
             raise ConfigError(
-                f"{form.name}: the best fit lets loss rise with {name} ({values[at[0]]:.4g} to "
-                f"{values[at[0] + 1]:.4g}{', at ' + where if where else ''}), which this law forbids; the runs "
+                f"{form.name}: the best fit lets loss rise with {name} ({values[step]:.4g} to "
+                f"{values[step + 1]:.4g}{', at ' + where if where else ''}), which this law forbids; the runs "
                 f"contradict it, or are too few and too noisy there: add runs between these, or take another law"
             )

@@ -237,7 +237,6 @@ def form(domains: tuple[str, ...], *, joint: bool = False) -> Form:
     def settle(inputs: Inputs) -> Settled:
         return _settle(domains, joint, inputs)
 
-    # No `falls`: that check lays a grid over single numbers. Loss falls with N and D by the signs alone.
     return Form(
         name="joint" if joint else "additive",
         inputs=("N", "D", "h"),
@@ -248,4 +247,5 @@ def form(domains: tuple[str, ...], *, joint: bool = False) -> Form:
         build=build,
         settle=settle,
         slopes=slopes,
+        falls=("N", "D"),
     )

@@ -221,5 +221,6 @@ FORM = Form(
     columns=columns,
     build=build,
     settle=settle,
+    falls=("r",),
     spans_sizes=False,
 )

@@ -124,6 +124,6 @@ FORM = Form(
     columns=columns,
     build=build,
     settle=settle,
-    falls=("N", "D"),
+    falls=("N", "D", "r"),
     speaks_at_zero=False,
 )
