@@ -148,8 +148,12 @@ class Choice(Record):
     predicted_domain: Interval
     curve: tuple[RatioPoint, ...] = ()
     second_opinion: dict[str, float] = Field(default_factory=dict, description="other law -> its ratio")
+    best: Interval | None = Field(None, description="weighted goal: of the share at which it is least; None: another")
     regret: float | None = Field(
-        None, description="expected cost of being wrong: nats per token against the best share of each draw"
+        None,
+        description="expected cost of being wrong, against the best share of each draw. Goal ceiling: nats per token "
+        "of domain loss given up, and overrun_price times the nats above the ceiling that a smaller share avoids. "
+        "Goal weighted: of the goal, a weighted mean of losses relative to the parent's",
     )
     further: FurtherRun | None = Field(None, description="what one more proxy run would buy")
     drift: str | None = Field(None, description="what the former refresh's law says of these runs; none: no former")
