@@ -1,17 +1,21 @@
 """Proxy runs, the laws fitted on them, and the ratio they advise."""
 
+import json
 from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from ratoon import config, records
+from ratoon.laws.advice import advise
 from ratoon.laws.choose import choose
+from ratoon.laws.drift import compare, recalibrated
 from ratoon.records import Choice, Observation
 from ratoon.stream.rows import Rows
+from ratoon.training.growth import Question, grow, size_of
 from ratoon.training.request import Request, Result
 from ratoon.training.supervise import supervise
-from ratoon.training.sweep import SweepResult, group_tokens, plan
+from ratoon.training.sweep import Plan, SweepRequest, SweepResult, group_tokens
 from tasks import tracking
 from tasks.job import Job
 from tasks.live import stage
@@ -21,17 +25,52 @@ from tasks.retry import weather
 
 @task(cache_policy=NO_CACHE, retries=1, retry_delay_seconds=5, retry_condition_fn=weather)
 def run_proxies(job: Job, parent_run: str | None) -> list[Observation]:
-    """Every size at every ratio; finished groups of an interrupted sweep are kept."""
-    out = job.folder / "sweep"
-    request = plan(
-        {**family(job), job.base.name: job.parent}, job.corpora, job.params.sweep, job.params.train, out, **job.common
-    )
-    total = sum(group_tokens(group) for group in request.groups)
-    with stage("sweep", "tokens", total) as shown:
-        supervise("sweep", request, out, on_line=lambda line: shown.update(line["tokens"]))
-    found = list(records.read(out / "result.json", SweepResult).observations)
-    tracking.log_sweep(job.line, job.folder.name, found, out, parent_run)
+    """The grid that was asked for, or a sweep that grows; finished groups of an interrupted one are kept."""
+    plan = plan_of(job)
+    if job.params.sweep.ratios is None:
+        result = grown(question_of(job, plan))
+    else:
+        request = plan.request(plan.grid(), plan.out)
+        with stage("sweep", "tokens", sum(group_tokens(group) for group in request.groups)) as shown:
+            supervise("sweep", request, plan.out, on_line=lambda line: shown.update(line["tokens"]))
+        result = records.read(plan.out / "result.json", SweepResult)
+    found = list(result.observations)
+    tracking.log_sweep(job.line, job.folder.name, found, plan.out, parent_run)
     return found
+
+
+def grown(question: Question) -> SweepResult:
+    """Rounds of proxies, each planned from those before."""
+    with stage("sweep", "tokens") as shown:
+        before = 0.0
+
+        def carry_out(request: SweepRequest, folder: Path) -> None:
+            nonlocal before
+            total = before + sum(group_tokens(group) for group in request.groups)
+            supervise("sweep", request, folder, on_line=lambda line: shown.update(before + line["tokens"], total))
+            before = total
+
+        return grow(question, carry_out, lambda said: shown.update(shown.done, note=said))
+
+
+def plan_of(job: Job) -> Plan:
+    models = {**family(job), job.base.name: job.parent}
+    return Plan(models, job.corpora, job.params.sweep, job.params.train, job.folder / "sweep", job.common)
+
+
+def question_of(job: Job, plan: Plan) -> Question:
+    sizes = {label: size_of(model) for label, model in plan.models.items()}
+    return Question(plan, sizes, job.params.choose, tuple(former(job)))
+
+
+def former(job: Job) -> list[Observation]:
+    """The sweep of the refresh before this one; none before the first."""
+    pointer = job.layout.latest(job.line)
+    if not pointer.exists():
+        return []
+    folder = pointer.parent / json.loads(pointer.read_text(encoding="utf-8"))["folder"]
+    table = folder / "sweep" / "observations.csv"
+    return [] if folder == job.folder or not table.exists() else records.read_observations(table)
 
 
 def family(job: Job) -> dict[str, Path]:
@@ -82,20 +121,27 @@ def continued(name: str, member: Path, request: Request) -> Path:
 @task(cache_policy=NO_CACHE)
 def choose_ratio(job: Job, observations: list[Observation]) -> Choice:
     """Fit the laws and take the largest domain share that keeps general loss under its ceiling."""
-    size = next(o.params_non_embedding for o in observations if o.model == job.base.name)
-    parent = records.parent_losses(observations, size)
+    asked = question_of(job, plan_of(job))
+    stakes = asked.stakes(observations)
+    drift = compare(asked.former, observations, params=asked.params, tokens=asked.tokens, seed=asked.config.seed)
+    # A sweep that grew is as short as the former law let it be, and is read with it.
+    alone = drift is None or job.params.sweep.ratios is not None
+    prior = [] if drift is None or alone else recalibrated(asked.former, drift, asked.params)
     choice = choose(
-        observations,
-        params_non_embedding=size,
-        tokens=job.params.train.tokens,
-        parent_general=parent["general"],
-        parent_domain=parent["domain"],
-        config=job.params.choose,
+        [*observations, *prior],
+        params_non_embedding=asked.params,
+        tokens=asked.tokens,
+        parent_general=stakes.general,
+        parent_domain=stakes.domain,
+        config=asked.config,
         available_domain_tokens=sum(
             Rows.open(Path(c.rows), "train", job.base.row_tokens).num_tokens
             for c in job.corpora.values()
             if c.role == "domain"
         ),
     )
+    among = asked.options(observations)
+    choice = advise(choice, observations, stakes=stakes, rule=asked.rule, among=among)
+    choice = choice.model_copy(update={"drift": drift.statement if drift else None})
     records.write(job.folder / "choice.json", choice)
     return choice

@@ -9,8 +9,10 @@ small enough to be repeated as often (arXiv 2606.07597).
 import copy
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import PositiveInt
 
@@ -67,41 +69,68 @@ def portions(corpora: dict[str, Corpus], domain_share: float) -> dict[str, Porti
     }
 
 
-def plan(
-    models: dict[str, Path],
-    corpora: dict[str, Corpus],
-    sweep: SweepConfig,
-    recipe: TrainConfig,
-    out: Path,
-    **common: int | str | None,
-) -> SweepRequest:
-    """Every size at every ratio, horizons halving downwards; the longest groups first, so that no core waits.
+@dataclass(frozen=True)
+class Plan:
+    """What all groups of a sweep have in common, and the groups that can be made of it.
 
-    models  label -> directory
+    models  label -> directory; the target's own size last
     common  row_tokens, held_out_tokens, commit of Request
     """
-    cores = os.cpu_count() or 1
-    workers = sweep.workers or (cores if pick_device(recipe.device).type == "cpu" else 1)
-    threads = recipe.threads or max(1, cores // workers)
-    groups = []
-    for label, model in models.items():
-        for ratio in sweep.ratios:
-            name = f"{label}-r{round(ratio * 100):03d}"
-            request = Request(
-                name=name,
-                label=label,
-                model=str(model),
-                portions=portions(corpora, ratio),
-                recipe=recipe.model_copy(update={"tokens": sweep.tokens, "threads": threads}),
-                out=str(out / name),
-                **common,  # type: ignore[arg-type]
-            )
-            step = request.step_tokens
-            horizons = tuple(sorted({sweep.tokens // 2**n // step * step for n in range(sweep.horizons)} - {0}))
-            check_shortest(sweep, recipe, min(horizons, default=0), step)
-            groups.append(Group(request=request, horizons=horizons, target_tokens=recipe.tokens))
-    groups.sort(key=lambda g: -sum(f.stat().st_size for f in Path(g.request.model).glob("*.safetensors")))
-    return SweepRequest(groups=tuple(groups), workers=workers, out=str(out))
+
+    models: Mapping[str, Path]
+    corpora: dict[str, Corpus]
+    sweep: SweepConfig
+    recipe: TrainConfig
+    out: Path
+    common: Mapping[str, Any]
+
+    @property
+    def own(self) -> str:
+        """The label of the target's size."""
+        return list(self.models)[-1]
+
+    @property
+    def workers(self) -> int:
+        cores = os.cpu_count() or 1
+        return self.sweep.workers or (cores if pick_device(self.recipe.device).type == "cpu" else 1)
+
+    @property
+    def horizons(self) -> tuple[int, ...]:
+        """Tokens, halving downwards from the longest, whole steps."""
+        step = self.recipe.rows_per_step * int(self.common["row_tokens"])
+        found = tuple(sorted({self.sweep.tokens // 2**n // step * step for n in range(self.sweep.horizons)} - {0}))
+        check_shortest(self.sweep, self.recipe, min(found, default=0), step)
+        return found
+
+    def group(self, label: str, ratio: float, lengths: int | None = None) -> Group:
+        """One size at one ratio, measured at the shortest `lengths` horizons; None: at all."""
+        horizons = self.horizons[:lengths]
+        tokens = self.sweep.tokens if lengths is None else horizons[-1]
+        threads = self.recipe.threads or max(1, (os.cpu_count() or 1) // self.workers)
+        name = f"{label}-r{round(ratio * 100):03d}"
+        request = Request(
+            name=name,
+            label=label,
+            model=str(self.models[label]),
+            portions=portions(self.corpora, ratio),
+            recipe=self.recipe.model_copy(update={"tokens": tokens, "threads": threads}),
+            out=str(self.out / name),
+            **self.common,
+        )
+        return Group(request=request, horizons=horizons, target_tokens=self.recipe.tokens)
+
+    def grid(self) -> list[Group]:
+        """Every size at every ratio that was asked for."""
+        return [self.group(label, ratio) for label in self.models for ratio in self.sweep.ratios or ()]
+
+    def request(self, groups: Iterable[Group], out: Path) -> SweepRequest:
+        """These groups, the longest first, so that no core waits."""
+        ordered = sorted(groups, key=lambda group: -group_tokens(group) * weight_bytes(group))
+        return SweepRequest(groups=tuple(ordered), workers=self.workers, out=str(out))
+
+
+def weight_bytes(group: Group) -> int:
+    return sum(file.stat().st_size for file in Path(group.request.model).glob("*.safetensors"))
 
 
 def check_shortest(sweep: SweepConfig, recipe: TrainConfig, shortest: int, step_tokens: int) -> None:
@@ -225,6 +254,16 @@ def run_sweep(request: SweepRequest, report: Callable[[int, int], None] | None =
     result = SweepResult(observations=tuple(o for group in found for o in group), tokens=total)
     records.write_observations(Path(request.out) / "observations.csv", result.observations)
     records.write(done, result)
+    return result
+
+
+def merge(parts: Iterable[SweepResult], out: Path) -> SweepResult:
+    """Sweeps made one after the other as one, in `out`."""
+    parts = list(parts)
+    found = tuple(o for part in parts for o in part.observations)
+    result = SweepResult(observations=found, tokens=sum(part.tokens for part in parts))
+    records.write_observations(out / "observations.csv", found)
+    records.write(out / "result.json", result)
     return result
 
 

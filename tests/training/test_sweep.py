@@ -7,7 +7,7 @@ import torch
 from ratoon.config import ConfigError, SweepConfig, TrainConfig
 from ratoon.stream.rows import Rows
 from ratoon.training.run import train
-from ratoon.training.sweep import Corpus, Group, group_tokens, limited, plan, portions, run_group, run_sweep
+from ratoon.training.sweep import Corpus, Group, Plan, group_tokens, limited, portions, run_group, run_sweep
 
 STEP = 8 * 16
 
@@ -62,18 +62,21 @@ def test_a_finished_group_is_read_back_and_not_run_again(request_for, monkeypatc
     assert run_group(group) == found
 
 
-def test_a_sweep_covers_every_size_and_ratio(tiny, tmp_path):
-    ratios = (0.1, 0.3, 0.5, 0.7, 1.0)
-    request = plan(
+def plan_for(tiny, out, **sweep):
+    return Plan(
         {"tiny": tiny / "model"},
         {role: Corpus(rows=str(tiny / role), role=role) for role in ("general", "domain")},
-        SweepConfig(ratios=ratios, tokens=20 * STEP, horizons=2, workers=2),
+        SweepConfig(tokens=20 * STEP, **sweep),
         TrainConfig(tokens=40 * STEP, learning_rate=0.01, rows_per_step=8, schedule={"warmup_steps": 2}, block_rows=10),
-        tmp_path / "sweep",
-        row_tokens=16,
-        held_out_tokens=400,
-        commit=None,
+        out,
+        {"row_tokens": 16, "held_out_tokens": 400, "commit": None},
     )
+
+
+def test_a_sweep_covers_every_size_and_ratio(tiny, tmp_path):
+    ratios = (0.1, 0.3, 0.5, 0.7, 1.0)
+    plan = plan_for(tiny, tmp_path / "sweep", ratios=ratios, horizons=2, workers=2)
+    request = plan.request(plan.grid(), plan.out)
     seen = []
     result = run_sweep(request, lambda tokens, total: seen.append((tokens, total)))
     done = [o for o in result.observations if o.finished]
@@ -87,18 +90,17 @@ def test_a_sweep_covers_every_size_and_ratio(tiny, tmp_path):
 @pytest.mark.parametrize(("device", "workers"), [("cpu", os.cpu_count()), ("cuda", 1)])
 def test_proxies_share_a_gpu_one_after_the_other_and_cores_all_at_once(device, workers, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("ratoon.training.sweep.pick_device", lambda wanted: torch.device(device))
-    corpora = {role: Corpus(rows=str(tiny / role), role=role) for role in ("general", "domain")}
-    request = plan(
-        {"tiny": tiny / "model"},
-        corpora,
-        SweepConfig(tokens=20 * STEP, horizons=1),
-        TrainConfig(tokens=40 * STEP, learning_rate=0.01, rows_per_step=8, schedule={"warmup_steps": 2}),
-        tmp_path / "sweep",
-        row_tokens=16,
-        held_out_tokens=400,
-        commit=None,
-    )
-    assert request.workers == workers
+    plan = plan_for(tiny, tmp_path / "sweep", horizons=1)
+    assert plan.request([plan.group("tiny", 0.5)], plan.out).workers == workers
+
+
+def test_a_group_of_few_lengths_is_the_beginning_of_the_whole_one(tiny, tmp_path):
+    plan = plan_for(tiny, tmp_path / "sweep", horizons=2)
+    whole, short = plan.group("tiny", 0.5), plan.group("tiny", 0.5, 1)
+    assert short.horizons == whole.horizons[:1]
+    assert group_tokens(short) < group_tokens(whole)
+    wanted = {o.loss_nats for o in run_group(whole) if o.tokens == 10 * STEP}
+    assert {o.loss_nats for o in run_group(short) if o.finished} == wanted
 
 
 def test_shares_within_a_role_follow_the_weights():

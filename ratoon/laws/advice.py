@@ -1,0 +1,74 @@
+"""The run that would narrow a choice most per FLOP, told with the choice."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ratoon.laws.belief import Belief, believe_weakly
+from ratoon.laws.design import Option, Proposal, Rule, options, price, propose
+from ratoon.laws.goals import Stakes
+from ratoon.laws.rows import Rows
+from ratoon.laws.table import tabulate
+from ratoon.records import Choice, FurtherRun, Observation
+
+
+def advise(
+    choice: Choice,
+    observations: Sequence[Observation],
+    *,
+    stakes: Stakes,
+    rule: Rule,
+    among: Sequence[Option] | None = None,
+    decay_share: float = 0.2,
+) -> Choice:
+    """`choice` with the run that would narrow it most per FLOP, and what it would buy.
+
+    among  runs that could be made; None: any STEP of the share at the sizes and horizons that were run, as trunks
+           with decays of `decay_share`
+
+    What it would take off is foreseen by laws with weak priors, as a part of the choice's own interval and regret:
+    these also hold what no prior knows of.
+    """
+    tables, _ = tabulate(observations)
+    rows = {role: Rows.of(table) for role, table in tables.items()}
+    belief = believe_weakly(rows, params=choice.params_non_embedding, tokens=choice.tokens, stakes=stakes)
+    runs = tables["general"].runs
+    if among is None:
+        made = set(zip(runs.params.tolist(), tables["general"].share.tolist(), strict=True))
+        horizons = np.unique(runs.tokens[runs.params == runs.params.max()]).tolist()
+        among = options(
+            np.unique(runs.params).tolist(),
+            horizons,
+            made,
+            lambda size, share, lengths: Option.trunk(share, size, lengths, decay_share).flops,
+        )
+    found = propose(belief, among, rule)
+    return choice.model_copy(update={"further": _told(found[0], belief, choice, rule) if found else None})
+
+
+def _told(proposal: Proposal, belief: Belief, choice: Choice, rule: Rule) -> FurtherRun:
+    interval = choice.best if belief.stakes.config.goal == "weighted" and choice.best else choice.interval
+    width, regret = interval.high - interval.low, proposal.regret_now if choice.regret is None else choice.regret
+    narrower = min(proposal.width_after / max(proposal.width_now, 1e-9), 1.0)
+    cheaper = min(proposal.regret_after / max(proposal.regret_now, 1e-12), 1.0)
+    saved, needed = regret * (1 - cheaper), price(belief, proposal.option, rule)
+    if width <= rule.width:
+        reason = f"the interval is {width:.2f} wide already, {rule.width:g} was asked for"
+    else:
+        compared = "more" if saved > needed else "no more"
+        elsewhere = "in a longer target run" if rule.price is None else "by sweep.price"
+        reason = (
+            f"it would save {saved:.2g} of regret, {compared} than the {needed:.2g} its FLOPs are worth {elsewhere}"
+        )
+    return FurtherRun(
+        share=proposal.option.share,
+        params_non_embedding=int(proposal.option.params),
+        tokens=int(max(proposal.option.horizons)),
+        flops=proposal.option.flops,
+        width_now=width,
+        width_after=width * narrower,
+        regret_now=regret,
+        regret_after=regret * cheaper,
+        worth_it=width > rule.width and saved > needed,
+        reason=reason,
+    )

@@ -1,0 +1,268 @@
+"""Which run next: on planted laws, and on published checkpoints."""
+
+import csv
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ratoon.config import ChooseConfig
+from ratoon.laws.advice import advise
+from ratoon.laws.belief import believe_weakly
+from ratoon.laws.choose import choose
+from ratoon.laws.design import Option, Rule, options, price, propose, stop
+from ratoon.laws.goals import Stakes
+from ratoon.laws.rows import Rows
+from ratoon.laws.table import tabulate
+from ratoon.records import Observation
+
+PUBLISHED = [up / "shared" / "published" for up in Path(__file__).parents]
+DATA = next((path for path in PUBLISHED if path.exists()), None)
+OWN, SMALL, TARGET, RIGHT = 160_000, 40_000, 1_200_000, 0.6
+HORIZONS = (50_000, 100_000, 200_000, 400_000)
+ANY = Rule(width=0.0, price=0.0)
+CONFIG = ChooseConfig()
+
+
+def truth(role, N, D, own):
+    if role == "general":
+        return 2.9 + 0.4 * (N / 1e5) ** -0.34 + 0.05 * own * (D / 1e5) ** -0.4 + 0.16 / (own + 0.15) ** 0.5
+    return 1.7 + 0.3 * (N / 1e5) ** -0.34 + 0.35 * own**0.2 * (D / 1e5) ** -0.3 + 1.3 / (own + 0.05) ** 0.2
+
+
+CEILING = truth("general", OWN, TARGET, 1 - RIGHT)
+
+
+def observed(size, share, tokens, role, loss):
+    return Observation(
+        run=f"{size}-{share}-{tokens}", group=f"{size}-{share}", commit=None, config="", model="m",
+        params_non_embedding=size, tokens=tokens, share=share, learning_rate=1e-3, step=1, finished=True,
+        evaluated=role, role=role, loss_nats=loss, bits_per_byte=None,
+    )  # fmt: skip
+
+
+def run(share, lengths=4, size=OWN, seed=0, noise=0.001):
+    found = []
+    for role in ("general", "domain"):
+        random = np.random.default_rng([seed, round(share * 100), size, role == "domain"])
+        luck, *each = random.normal(0, noise, 5)
+        for k, tokens in enumerate(HORIZONS[:lengths]):
+            own = share if role == "domain" else 1 - share
+            found.append(observed(size, share, tokens, role, truth(role, size, tokens, own) + luck + each[k]))
+    return found
+
+
+def three(seed=0):
+    return run(0.1, 2, seed=seed) + run(0.4, seed=seed) + run(0.8, 2, seed=seed)
+
+
+def belief_of(observations, ceiling=CEILING, config=CONFIG, params=OWN, tokens=TARGET):
+    rows = {role: Rows.of(table) for role, table in tabulate(observations)[0].items()}
+    stakes = Stakes(ceiling / (1 + config.tolerance), 4.0, config)
+    return believe_weakly(rows, params=params, tokens=tokens, stakes=stakes)
+
+
+def cost(size, share, lengths):
+    return Option.trunk(share, size, lengths, 0.2).flops
+
+
+def open_to(observations, sizes=(OWN,)):
+    made = {(o.params_non_embedding, o.share) for o in observations}
+    return options(sizes, HORIZONS, made, cost)
+
+
+# ---------------------------------------------------------------- the value of a run
+
+
+@dataclass
+class Straight:
+    """r* is normal, and a run of share x measures x r* with noise of variance 1."""
+
+    best: np.ndarray
+    stakes: Stakes
+    params: float = 1.0
+    tokens: float = 1.0
+    fall: float = 0.0
+    width: float = 3.0
+    regret: float = 1.0
+
+    def measured(self, runs):
+        return [(np.outer(self.best, np.full(len(run[2]), run[1])), np.eye(len(run[2]))) for run in runs]
+
+    def speaks(self, params):
+        return np.ones(len(self.best), dtype=bool)
+
+    def width_of(self, weights):
+        mean = weights @ self.best
+        return float(np.sqrt(weights @ (self.best - mean) ** 2))
+
+    def regret_of(self, weights):
+        return self.width_of(weights)
+
+
+def test_the_value_of_a_run_is_that_of_linear_theory():
+    draws = np.random.default_rng(0).normal(0, 2, 4000)
+    belief = Straight(draws, Stakes(1.0, 1.0, CONFIG))
+    variance = np.var(draws, ddof=1)
+    (one,) = propose(belief, [Option(0.5, 1.0, (1.0, 2.0), 10.0)], ANY)
+    assert one.gain == pytest.approx(np.log(1 + variance * 2 * 0.25), rel=1e-6)
+    assert one.width_after == pytest.approx(np.sqrt(variance / (1 + variance * 2 * 0.25)), rel=0.05)
+
+
+def test_of_runs_that_tell_the_same_the_cheaper_one_is_proposed_and_a_batch_does_not_repeat_itself():
+    belief = Straight(np.random.default_rng(0).normal(0, 2, 2000), Stakes(1.0, 1.0, CONFIG))
+    among = [Option(0.5, 1.0, (1.0,), 10.0), Option(0.5, 1.0, (2.0,), 5.0), Option(0.4, 1.0, (1.0,), 5.5)]
+    found = propose(belief, among, ANY, 3)
+    assert [(one.option.share, one.option.flops) for one in found] == [(0.5, 5.0), (0.4, 5.5)]
+    # What the first one tells, the second cannot tell again.
+    assert found[1].gain < propose(belief, among[2:], ANY)[0].gain
+
+
+# ---------------------------------------------------------------- beliefs
+
+
+def test_three_short_runs_that_pin_no_law_hold_the_truth_in_a_wide_interval():
+    beliefs = [belief_of(run(0.1, 2, seed=s) + run(0.4, 2, seed=s) + run(0.8, 2, seed=s)) for s in range(6)]
+    inside = [np.quantile(b.best, 0.05) <= RIGHT <= np.quantile(b.best, 0.95) for b in beliefs]
+    assert np.mean(inside) >= 0.8
+    assert min(b.width for b in beliefs) > 2 * belief_of(three() + run(0.6) + run(0.65)).width
+
+
+def test_one_run_after_the_other_the_interval_closes_on_the_truth():
+    observations, widths = three(), []
+    for _ in range(3):
+        belief = belief_of(observations)
+        widths.append(belief.width)
+        (best,) = propose(belief, open_to(observations), ANY)
+        observations += run(best.option.share, len(best.option.horizons))
+    belief = belief_of(observations)
+    assert belief.width < widths[0] / 1.5
+    assert belief.median == pytest.approx(RIGHT, abs=0.03)
+
+
+def test_what_a_run_would_buy_is_foreseen():
+    found = []
+    for seed in range(3):
+        observations = run(0.1, 2, seed=seed) + run(0.4, 3, seed=seed) + run(0.8, 2, seed=seed)
+        (best,) = propose(belief_of(observations), open_to(observations), ANY)
+        after = belief_of(observations + run(best.option.share, len(best.option.horizons), seed=seed))
+        assert best.width_after < best.width_now
+        found.append(after.width / best.width_after)
+    assert 0.5 < np.median(found) < 2
+
+
+def test_the_same_runs_get_the_same_proposals():
+    first, second = (propose(belief_of(three()), open_to(three(), (OWN, SMALL)), ANY, 3) for _ in range(2))
+    assert first == second
+
+
+def test_shares_already_run_and_either_end_are_not_proposed():
+    shares = {one.share for one in open_to(three())}
+    assert not shares & {0.0, 0.1, 0.4, 0.8, 1.0}
+    assert len(shares) == 16
+    assert open_to(three())[0].horizons == HORIZONS[:1]
+
+
+def test_no_law_speaks_of_a_size_that_only_laws_of_one_size_have_seen():
+    config = ChooseConfig(law="warm")
+    belief = belief_of(three(), config=config)
+    assert not belief.speaks(SMALL).any()
+    assert propose(belief, open_to(three(), (SMALL,)), ANY) == []
+    assert belief_of(three(), config=ChooseConfig(law="dcpt")).speaks(SMALL).all()
+
+
+def test_a_weighted_goal_is_designed_for_too():
+    config = ChooseConfig(goal="weighted", general_weight=0.7)
+    belief = belief_of(three(), config=config)
+    assert belief.roles == ("general", "domain")
+    (best,) = propose(belief, open_to(three()), ANY)
+    assert best.width_after < best.width_now
+    assert belief.regret_of(np.eye(len(belief.best))[0]) == pytest.approx(0, abs=1e-12)
+
+
+# ---------------------------------------------------------------- when to stop
+
+
+def test_it_stops_when_narrow_enough_or_too_many_or_too_dear():
+    belief = belief_of(three())
+    found = propose(belief, open_to(three()), ANY)
+    assert stop(belief, found[0], ANY, 3) is None
+    assert "1 was asked for" in stop(belief, found[0], Rule(1.0), 3)
+    assert "3 runs were made" in stop(belief, found[0], Rule(0.0, 0.0, 3), 3)
+    assert "no run that could be made" in stop(belief, None, ANY, 3)
+    dear = Rule(0.0, price=1e6)
+    assert "worth" in stop(belief, propose(belief, open_to(three()), dear)[0], dear, 3)
+
+
+def test_without_a_price_flops_are_worth_what_a_longer_target_run_would_gain():
+    belief = belief_of(three() + run(0.6))
+    option = Option(0.5, OWN, HORIZONS, 0.1 * 6 * OWN * TARGET)
+    fall = truth("domain", OWN, TARGET, RIGHT) - truth("domain", OWN, TARGET * np.exp(0.1), RIGHT)
+    assert price(belief, option, Rule(0.0)) == pytest.approx(fall, rel=0.5)
+    assert price(belief, option, Rule(0.0, price=2.0)) == pytest.approx(0.2)
+
+
+def test_a_choice_is_told_with_the_run_that_would_narrow_it():
+    observations = [o for share in (0.1, 0.25, 0.4, 0.7) for o in run(share)]
+    asked = {"params_non_embedding": OWN, "tokens": TARGET}
+    stakes = Stakes(CEILING / 1.02, 4.0, ChooseConfig(bootstrap=60))
+    choice = choose(observations, **asked, parent_general=stakes.general, parent_domain=4.0, config=stakes.config)
+    found = advise(choice, observations, stakes=stakes, rule=Rule(0.01, price=0.0)).further
+    assert found.width_now == choice.interval.high - choice.interval.low
+    assert found.regret_now == choice.regret
+    assert found.width_after < found.width_now
+    assert found.flops == cost(found.params_non_embedding, found.share, [h for h in HORIZONS if h <= found.tokens])
+    assert not advise(choice, observations, stakes=stakes, rule=Rule(1.0)).further.worth_it
+    assert "wide already" in advise(choice, observations, stakes=stakes, rule=Rule(1.0)).further.reason
+
+
+# ---------------------------------------------------------------- published
+
+
+@pytest.mark.skipif(DATA is None, reason="shared/published is not here")
+@pytest.mark.parametrize(("middle", "off"), [(0.625, 0.02), (0.75, 0.03)])
+def test_two_fifths_of_the_published_checkpoints_answer_nearly_as_all_of_them(middle, off):
+    """Pythia-70M on Pile and Python: a run to step s costs s. Three ratios, the middle one (there are two) to the
+    end, then what is proposed for the rest of the budget."""
+    with (DATA / "dml_ct_pythia70m.csv").open() as file:
+        table = list(csv.DictReader(file))
+    with (DATA / "dml_ct_base.csv").open() as file:
+        base = float(next(csv.DictReader(file))["general_loss"])
+    size, unit = int(table[0]["model_params"]), float(table[0]["tokens"]) / float(table[0]["step"])
+    rows = [
+        observed(size, float(line["domain_proportion"]), int(line["tokens"]), role, float(line[column]))
+        for line in table
+        for role, column in (("general", "general_loss"), ("domain", "python_loss"))
+    ]
+
+    def seen(made):
+        return [o for o in rows if any(o.share == share and o.tokens <= step * unit for share, step in made)]
+
+    def believe(observations):
+        return belief_of(observations, ceiling=base, params=size, tokens=1e4 * unit)
+
+    made = [(0.5, 2000), (middle, 10_000), (0.875, 2000)]
+    while True:
+        among = [
+            Option(share, size, tuple(k * 1000 * unit for k in range(1, n + 1)), 6 * size * n * 1000 * unit)
+            for share, n in itertools.product({o.share for o in rows} - {s for s, _ in made}, range(1, 11))
+        ]
+        left = 6 * size * unit * (16_000 - sum(step for _, step in made))
+        found = propose(believe(seen(made)), among, ANY, budget=left)
+        if not found:
+            break
+        made.append((found[0].option.share, round(max(found[0].option.horizons) / unit)))
+    assert sum(step for _, step in made) <= 0.4 * 40_000
+    assert believe(seen(made)).median == pytest.approx(believe(rows).median, abs=off)
+    assert believe(rows).median == pytest.approx(0.7138, abs=0.03)  # printed in the source
+
+
+def test_with_a_budget_the_run_that_leads_furthest_is_taken_though_another_is_better_per_flop():
+    belief = Straight(np.random.default_rng(0).normal(0, 2, 2000), Stakes(1.0, 1.0, CONFIG))
+    among = [Option(0.3, 1.0, (1.0,), 1.0), Option(0.9, 1.0, (1.0,), 9.5)]
+    assert propose(belief, among, ANY)[0].option.share == 0.3
+    assert propose(belief, among, ANY, budget=10.0)[0].option.share == 0.9
+    assert propose(belief, among, ANY, budget=2.0)[0].option.share == 0.3
+    assert propose(belief, among, ANY, budget=0.5) == []
