@@ -1,6 +1,6 @@
 """The command line: parses and calls. Exit codes: 0 done, 1 failed, 2 asked for what cannot be done, 3 refused.
 
-With ratoon.commands, the one part of the package that reaches up to flows and tasks.
+With ratoon.commands and ratoon.commands_laws, the one part of the package that reaches up to flows and tasks.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ratoon import commands
+from ratoon import commands, commands_laws
 from ratoon.commands import DONE, FAILED, WRONG
 from ratoon.config import Ask, ConfigError
 
@@ -28,6 +28,8 @@ your own model: write models/bases/mine.yaml, then `ratoon refresh --base mine`
 def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(arguments)
     try:
+        if asked.anywhere:
+            return asked.call(asked, nearest_root(asked.root))
         root = find_root(asked.root)
         os.chdir(root)
         return asked.call(asked, root)
@@ -48,13 +50,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def find_root(given: Path | None) -> Path:
     """The project's folder: the one given, or the nearest above with a params.yaml."""
+    if found := nearest_root(given):
+        return found
     start = (given or Path.cwd()).resolve()
-    for folder in [start] if given else [start, *start.parents]:
-        if (folder / "params.yaml").exists():
-            return folder
     raise ConfigError(
         f"{start}: no params.yaml here{'' if given else ' or above'}; go to a ratoon project, or pass --root"
     )
+
+
+def nearest_root(given: Path | None) -> Path | None:
+    """The same where a project is welcome and not needed."""
+    start = (given or Path.cwd()).resolve()
+    folders = [start] if given else [start, *start.parents]
+    return next((folder for folder in folders if (folder / "params.yaml").exists()), None)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -67,14 +75,14 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--root", type=Path, help="the project's folder (default: the nearest above with a params.yaml)")
     verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def verb(name: str, call: Callable[[argparse.Namespace, Path], int], summary: str, more: str = "") -> Any:
+    def verb(name: str, call: Callable[[argparse.Namespace, Any], int], summary: str, more: str = "") -> Any:
         added = verbs.add_parser(
             name,
             help=summary,
             description=f"{summary[0].upper()}{summary[1:]}.\n\n{textwrap.dedent(more)}".strip(),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        added.set_defaults(call=call)
+        added.set_defaults(call=call, anywhere=False)
         return added
 
     asking(verb("refresh", commands.refresh, "prepare, sweep, train, assess, promote: the whole routine", REFRESH))
@@ -83,13 +91,12 @@ def parser() -> argparse.ArgumentParser:
     prepare_verb.add_argument("names", nargs="*", metavar="NAME")
     asking(prepare_verb)
     asking(verb("sweep", commands.part("sweep"), "train small proxies over many ratios and choose one", SWEEP))
-    targeting(verb("fit", commands.fit, "fit the laws to a table of runs, yours or the last sweep's", FIT))
-    choose_verb = verb("choose", commands.choose, "choose the ratio from a table of runs", FIT)
-    targeting(choose_verb)
-    choose_verb.add_argument("--tolerance", help="how far general loss may rise, 0.02 or 2%% (default: params.yaml)")
-    for role in ("general", "domain"):
-        note = f"the parent's held-out {role} loss, nats per token (default: its rows with 0 tokens in the table)"
-        choose_verb.add_argument(f"--parent-{role}", type=float, metavar="NATS", help=note)
+    fit_verb = verb("fit", commands_laws.fit, "fit laws to a table of runs, yours or the last sweep's", FIT)
+    of_runs(fit_verb)
+    fit_verb.add_argument(
+        "--out", type=Path, metavar="DIR", help="write laws.html, figures/*.svg and result.json there"
+    )
+    of_runs(verb("choose", commands_laws.choose, "choose the ratio from a table of runs", CHOOSE))
     asking(verb("train", commands.part("train"), "continue the parent at the chosen ratio, or at --ratio"))
     asking(verb("assess", commands.part("assess"), "score the trained model against its parent, item by item"))
     report_verb = verb("report", commands.show_report, "write the page of the last refresh again, and say where it is")
@@ -120,9 +127,15 @@ PREPARE = """\
 SWEEP = """\
     Leaves observations.csv and choice.json in the refresh's folder, and one MLflow run per proxy."""
 FIT = """\
-    RUNS is a CSV or Parquet table with the columns of observations.csv; at least run, params_non_embedding,
-    tokens, share (of the domain, 0..1), evaluated, role (general or domain) and loss_nats.
-      ratoon fit runs.csv --target N=1.8e9,D=10e9"""
+    RUNS is a CSV or Parquet table with a row per run: parameters N, tokens D, the domain's share and the losses of
+    general and domain text, in nats per token. Columns with telling names are found; --columns names the others:
+      ratoon fit runs.csv --columns general=loss_web,domain=loss_code,D=tokens_b*1e9
+      ratoon fit runs.csv --law dcpt --target N=1.8e9,D=10e9 --tolerance 3% --parent general=2.86,domain=1.84
+      ratoon fit runs.csv --law chinchilla --columns loss=eval_loss --out fitted
+    A law that does not exist is answered with those that do."""
+CHOOSE = """\
+    Reads the same tables as `ratoon fit`, and answers with the domain share alone:
+      ratoon choose runs.csv --target N=1.8e9,D=10e9 --tolerance 3% --parent general=2.86,domain=1.84"""
 
 
 def asking(verb: argparse.ArgumentParser) -> None:
@@ -136,9 +149,22 @@ def asking(verb: argparse.ArgumentParser) -> None:
     as_json(verb)
 
 
-def targeting(verb: argparse.ArgumentParser) -> None:
+def of_runs(verb: argparse.ArgumentParser) -> None:
+    """A table of runs, the run asked about, and what it may cost. Done without a project as well as in one."""
+    verb.set_defaults(anywhere=True)
     verb.add_argument("runs", nargs="?", type=Path, metavar="RUNS", help="table of runs (default: the last sweep's)")
-    verb.add_argument("--target", metavar="N=...,D=...", help="non-embedding parameters and tokens of the target run")
+    verb.add_argument("--experiment", metavar="NAME", help="finished runs of this MLflow experiment as the table")
+    verb.add_argument(
+        "--columns", metavar="N=COLUMN,...", help="what is in which column, or an expression over columns"
+    )
+    verb.add_argument("--law", help="the law to believe, or auto, or combined (default: choose.law)")
+    verb.add_argument("--target", metavar="N=...,D=...", help="the run asked about (default: the largest of the table)")
+    verb.add_argument("--tolerance", help="how far general loss may rise, 0.02 or 2%% (default: params.yaml)")
+    note = "the parent's held-out losses, nats per token (default: the rows with 0 tokens)"
+    verb.add_argument("--parent", metavar="general=...,domain=...", help=note)
+    for role in ("general", "domain"):
+        verb.add_argument(f"--parent-{role}", type=float, metavar="NATS", help="one of the two")
+    verb.add_argument("--extrapolate", action="store_true", help="answer for targets far beyond the runs too")
     as_json(verb)
 
 

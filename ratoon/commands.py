@@ -6,8 +6,7 @@ Exit codes: 0 done, 1 failed, 2 asked for what cannot be done, 3 refused by the 
 import argparse
 import json
 import os
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -173,93 +172,3 @@ def logs(asked: argparse.Namespace, root: Path) -> int:
 
     print(services.logs(root, asked.service))
     return DONE
-
-
-def fit(asked: argparse.Namespace, root: Path) -> int:
-    from ratoon.laws.choose import fit_report
-
-    observations, size, tokens = table_of(asked, root)
-    found = fit_report(observations, params_non_embedding=size, tokens=tokens)
-    if asked.json:
-        print(
-            json.dumps({"laws": [law.model_dump() for law in found.laws], "warnings": list(found.warnings)}, indent=2)
-        )
-        return DONE
-    print(law_table(found.laws, {"general": found.general_law, "domain": found.domain_law}))
-    for warning in found.warnings:
-        print(textwrap.fill(f"note: {warning}", 79, subsequent_indent="      "))
-    return DONE
-
-
-def law_table(laws: Sequence[Any], believed: dict[str, str]) -> str:
-    lines = [f"  {'law':<8}{'role':<9}{'runs':>5}{'seen':>8}{'unseen':>8}{'agree':>7}  parameters"]
-    for law in laws:
-        mark = "*" if believed.get(law.role) == law.law else " "
-        unseen = "?" if law.unseen_error is None else f"{law.unseen_error:.2%}"
-        params = " ".join(f"{k}={v:.3g}" for k, v in law.params.items())
-        counts = f"{law.observations:>5}{law.seen_error:>8.2%}{unseen:>8}{law.agreement:>7.0%}"
-        line = f"{mark} {law.law:<8}{law.role:<9}{counts}  "
-        lines.append(textwrap.fill(params, 79, initial_indent=line, subsequent_indent=" " * len(line)))
-    return "\n".join([*lines, "* the law believed for that role: the smaller error on runs held out"])
-
-
-def choose(asked: argparse.Namespace, root: Path) -> int:
-    from ratoon.config import ChooseConfig, load
-    from ratoon.laws.choose import choose as decide
-    from ratoon.records import parent_losses
-
-    observations, size, tokens = table_of(asked, root)
-    config = load(root).choose
-    if asked.tolerance:
-        config = ChooseConfig.model_validate({**config.model_dump(), "tolerance": percent(asked.tolerance)})
-    size = size or max(o.params_non_embedding for o in observations)
-    told = {"general": asked.parent_general, "domain": asked.parent_domain}
-    measured: dict[Any, float] = {} if all(told.values()) else dict(parent_losses(observations, size))
-    parent = {role: loss or measured[role] for role, loss in told.items()}
-    choice = decide(
-        observations,
-        params_non_embedding=size,
-        tokens=tokens or max(o.tokens for o in observations),
-        parent_general=parent["general"],
-        parent_domain=parent["domain"],
-        config=config,
-    )
-    if asked.json:
-        print(choice.model_dump_json(indent=2))
-        return DONE
-    largest = choice.interval
-    print(f"domain share {choice.share:.2f}")
-    print(f"largest      {largest.value:.2f} [{largest.low:.2f}, {largest.high:.2f}] that keeps within the tolerance")
-    print(f"because      {choice.reason} (law: {choice.law})")
-    for role in ("general", "domain"):
-        loss = getattr(choice, f"predicted_{role}")
-        print(f"{role:<13}{loss.value:.4f} nats/token [{loss.low:.4f}, {loss.high:.4f}] predicted")
-    for warning in choice.warnings:
-        print(textwrap.fill(f"note: {warning}", 79, subsequent_indent="      "))
-    return DONE
-
-
-def table_of(asked: argparse.Namespace, root: Path) -> tuple[list[Any], int | None, int | None]:
-    """Observations, and N and D of the target where they were given."""
-    from ratoon import config, records
-    from ratoon.layout import Layout
-
-    path = asked.runs
-    if path is None:
-        layout, params = Layout(root), config.load(root)
-        pointer = layout.latest(params.refresh.line)
-        if not pointer.exists():
-            raise ConfigError("no sweep has been run here yet; run `ratoon refresh`, or name a table of runs")
-        path = report_path(layout, params.refresh.line).parent / "sweep" / "observations.csv"
-        asked.target = asked.target or f"D={params.train.tokens}"
-    target: dict[str, float] = {}
-    for item in filter(None, (asked.target or "").split(",")):
-        name, _, value = item.partition("=")
-        try:
-            if name not in ("N", "D"):
-                raise ValueError
-            target[name] = float(value)
-        except ValueError:
-            raise ConfigError(f"--target: {item!r} is not N=... or D=...; for example N=1.8e9,D=10e9") from None
-    size, tokens = target.get("N"), target.get("D")
-    return records.read_observations(path), int(size) if size else None, int(tokens) if tokens else None

@@ -3,7 +3,7 @@
 import textwrap
 
 from ratoon.config import Role
-from ratoon.records import Comparison, Interval, Refresh
+from ratoon.records import Choice, Comparison, Interval, Refresh
 from ratoon.report import facts, wording
 
 WIDTH = 80
@@ -20,6 +20,7 @@ def summary(refresh: Refresh) -> str:
         found = facts.headline(refresh, role)
         lines += _entry(role, *([_before_after(c) for c in found] or [f"bits per byte {wording.ABSENT}"]))
     lines += _entry("predicted", *(_prediction(p) for p in facts.predictions(refresh)))
+    lines += _entry("one more" if refresh.choice.further else "", _further(refresh.choice))
     lines += _entry("why" if refresh.verdict.reasons else "", *refresh.verdict.reasons)
     lines += _entry("notes" if refresh.choice.warnings else "", _notes(refresh.choice.warnings))
     lines += _entry("took", _took(refresh))
@@ -41,6 +42,11 @@ def _ratio(refresh: Refresh) -> str:
         f"{wording.share(choice.share)} domain text: {choice.reason}; the largest share under the ceiling is "
         f"{span} ({wording.share(room.confidence)} confidence, {choice.law})"
     )
+
+
+def _further(choice: Choice) -> str:
+    """What another proxy run would buy."""
+    return choice.further.reason if choice.further else ""
 
 
 def _before_after(item: Comparison) -> str:

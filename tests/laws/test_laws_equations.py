@@ -8,10 +8,10 @@ import pytest
 from scipy.optimize import nnls
 
 from ratoon.config import ConfigError
-from ratoon.laws import fit as fitting
 from ratoon.laws import varpro
 from ratoon.laws.choose import crossing
 from ratoon.laws.equations import cmr, dcpt, warm
+from ratoon.laws.fit import fit as fit_form
 from ratoon.laws.size import train_flops
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "published"
@@ -26,7 +26,7 @@ def grid(sizes, tokens, ratios):
 
 def fit(form, N, D, r, loss, tokens_to=None, **how):
     reach = None if tokens_to is None else {"D": tokens_to}
-    return fitting.fit(form, {"N": N, "D": D, "r": r}, loss, reach=reach, **how)
+    return fit_form(form, {"N": N, "D": D, "r": r}, loss, reach=reach, **how)
 
 
 def paper_grid():

@@ -1,0 +1,176 @@
+"""What `ratoon fit` and `ratoon choose` do: anybody's table of runs, with or without a project around it."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from ratoon.commands import DONE, WRONG, embedded, percent, report_path
+from ratoon.config import ChooseConfig, ConfigError, Role
+
+if TYPE_CHECKING:
+    from ratoon.laws.reading import Sheet
+    from ratoon.laws.runtable import RunTable
+
+UNITS = {"k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+
+
+def fit(asked: argparse.Namespace, root: Path | None) -> int:
+    from ratoon.laws.study import study
+    from ratoon.report import laws_text
+
+    table, config = table_of(asked, root), config_of(asked, root)
+    parent = parent_of(asked)
+    found = study(
+        table,
+        law=asked.law,
+        target=target_of(asked),
+        decide=bool(asked.tolerance or parent),
+        parent=parent,
+        config=config,
+    )
+    page = None
+    if asked.out:
+        from ratoon.report import laws
+
+        page = laws.write(found, asked.out)
+    if asked.json:
+        print(json.dumps(found.document(), indent=2))
+    else:
+        print(laws_text.page(found, str(page) if page else None))
+    if found.refused:
+        print(f"ratoon: {found.refused}", file=sys.stderr)
+        return WRONG
+    return DONE
+
+
+def choose(asked: argparse.Namespace, root: Path | None) -> int:
+    from ratoon.laws.choose import choose as decide
+    from ratoon.laws.study import parents, round_target
+    from ratoon.report import laws_text
+
+    table, config = table_of(asked, root), config_of(asked, root)
+    observations = table.observations()
+    params, tokens = round_target(table, target_of(asked))
+    known = parents(observations, params, parent_of(asked))
+    choice = decide(
+        observations,
+        params_non_embedding=params,
+        tokens=tokens,
+        parent_general=known["general"],
+        parent_domain=known["domain"],
+        config=ChooseConfig.model_validate({**config.model_dump(), "law": asked.law or config.law}),
+    )
+    print(choice.model_dump_json(indent=2) if asked.json else laws_text.choice(choice, table.notes))
+    return DONE
+
+
+def config_of(asked: argparse.Namespace, root: Path | None) -> ChooseConfig:
+    """The section `choose` of the project's params.yaml, or its defaults, with what the command line says."""
+    from ratoon.config import load
+
+    config = load(root).choose if root else ChooseConfig()
+    told = {"tolerance": percent(asked.tolerance)} if asked.tolerance else {}
+    return ChooseConfig.model_validate(
+        {**config.model_dump(), **told, "extrapolate": asked.extrapolate or config.extrapolate}
+    )
+
+
+def table_of(asked: argparse.Namespace, root: Path | None) -> "RunTable":
+    from ratoon.laws.bring import read_runs
+    from ratoon.laws.reading import parse_columns
+
+    told = parse_columns(asked.columns)
+    if asked.experiment:
+        if asked.runs:
+            raise ConfigError(f"{asked.runs} and --experiment {asked.experiment}: two tables of runs; name one")
+        sheet = sheet_of(asked.experiment, root)
+        return read_runs(sheet, {**declared_roles(sheet, root), **told})
+    return read_runs(asked.runs or last_sweep(asked, root), told)
+
+
+def last_sweep(asked: argparse.Namespace, root: Path | None) -> Path:
+    from ratoon.config import load
+    from ratoon.layout import Layout
+
+    if root is None:
+        raise ConfigError("no table of runs; name a CSV or Parquet file, or go to a ratoon project with a sweep")
+    layout, params = Layout(root), load(root)
+    if not layout.latest(params.refresh.line).exists():
+        raise ConfigError("no sweep has been run here yet; run `ratoon refresh`, or name a table of runs")
+    asked.target = asked.target or f"D={params.train.tokens}"
+    return report_path(layout, params.refresh.line).parent / "sweep" / "observations.csv"
+
+
+def sheet_of(experiment: str, root: Path | None) -> "Sheet":
+    """The finished runs of an MLflow experiment: the project's store, or the one MLFLOW_TRACKING_URI names."""
+    import os
+
+    from ratoon.laws.reading import from_columns
+
+    if root:
+        embedded(root)
+    elif not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise ConfigError("--experiment: set MLFLOW_TRACKING_URI to your MLflow, or go to a ratoon project")
+    from tasks import tracking
+
+    runs = tracking.finished_runs(experiment)
+    names = list(dict.fromkeys(name for run in runs for name in run))
+    columns = {name: [run.get(name) for run in runs] for name in names}
+    return from_columns(f"experiment {experiment}", columns, [f"run {run['run']}" for run in runs])
+
+
+def declared_roles(sheet: "Sheet", root: Path | None) -> dict[str, str]:
+    """Losses that our own sweeps left, under the roles that the project's sources declare."""
+    from ratoon.config import source
+
+    if root is None:
+        return {}
+    losses: dict[str, list[str]] = {}
+    for column in sheet.columns:
+        name = column.removeprefix("held_out/").removesuffix("/loss_nats")
+        if column == f"held_out/{name}/loss_nats" and (root / "data" / "sources" / f"{name}.yaml").exists():
+            losses.setdefault(source(root, name).role, []).append(column)
+    return {role: "+".join(columns) for role, columns in losses.items()}
+
+
+def target_of(asked: argparse.Namespace) -> dict[str, float]:
+    """N=1.8e9,D=10B as numbers."""
+    from ratoon.laws.bring import INPUTS
+    from ratoon.laws.units import FEW
+
+    found: dict[str, float] = {}
+    for item in filter(None, (asked.target or "").split(",")):
+        name, _, value = item.partition("=")
+        try:
+            if name not in INPUTS:
+                raise ValueError
+            found[name] = float(value[:-1]) * UNITS[value[-1]] if value[-1:] in UNITS else float(value)
+        except ValueError:
+            raise ConfigError(
+                f"--target: {item!r} is not N=... or D=... (or another input of the law); for example N=1.8e9,D=10e9"
+            ) from None
+        if name in ("N", "D") and found[name] < FEW:
+            raise ConfigError(
+                f"--target: {item!r}: N and D are plain counts; for billions, {name}={value}e9 or {name}={value}B"
+            )
+    return found
+
+
+def parent_of(asked: argparse.Namespace) -> dict[Role, float]:
+    """The parent's losses that were given; none: to be looked for in the table."""
+    found: dict[Role, float] = {}
+    for item in filter(None, (asked.parent or "").split(",")):
+        name, _, value = item.partition("=")
+        try:
+            role = next(role for role in get_args(Role) if role == name)
+            found[role] = float(value)
+        except (StopIteration, ValueError):
+            raise ConfigError(
+                f"--parent: {item!r} is not general=NATS or domain=NATS; for example general=2.86,domain=1.84"
+            ) from None
+    for role in get_args(Role):
+        if (one := getattr(asked, f"parent_{role}")) is not None:
+            found[role] = one
+    return found
