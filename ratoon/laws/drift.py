@@ -31,6 +31,7 @@ FULL = 0.5  # p-value from which former runs count fully
 LEVEL_OPEN = 0.2  # nats: by which a former level may differ, to one standard deviation
 SCALE_OPEN = 0.2  # relative, of a former scale
 SAME_SIZE = 1.02
+TRUSTED = 0.5  # weight from which former runs are read as if run now, by readers that cannot weigh them
 SIMULATED = 2000  # sweeps drawn under the former law
 
 
@@ -97,8 +98,8 @@ def compare(
 
 
 def recalibrated(former: Sequence[Observation], drift: Drift, params: float) -> list[Observation]:
-    """Former runs of this size at the new level and scale, as if they had been run now; none where contradicted."""
-    if not drift.prior:
+    """Former runs of this size at the new level and scale, as if they had been run now; none where that is in doubt."""
+    if drift.weight < TRUSTED:
         return []
     found = []
     for one in former:

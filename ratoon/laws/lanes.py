@@ -23,14 +23,14 @@ class Lanes:
     def of(cls, groups: Sequence[str], inputs: Inputs) -> "Lanes":
         """Checkpoints of a group are ordered by tokens where there are any, else as they come."""
         _, member = np.unique(np.asarray(groups), return_inverse=True)
+        member = member.ravel()
         progress = inputs["D"] if "D" in inputs else np.arange(len(member))
-        before, rank = np.full(len(member), -1), np.zeros(len(member), dtype=np.intp)
-        for lane in range(member.max(initial=-1) + 1):
-            at = np.flatnonzero(member == lane)
-            at = at[np.argsort(progress[at], kind="stable")]
-            before[at[1:]] = at[:-1]
-            rank[at] = np.arange(len(at))
-        return cls(member.ravel(), before, rank)
+        order = np.lexsort((progress, member))
+        first = np.diff(member[order], prepend=-1) > 0
+        before, rank = np.full(len(member), -1), np.empty(len(member), dtype=np.intp)
+        before[order[1:]] = np.where(first[1:], -1, order[:-1])
+        rank[order] = np.arange(len(member)) - np.maximum.accumulate(np.where(first, np.arange(len(member)), 0))
+        return cls(member, before, rank)
 
     def __len__(self) -> int:
         return len(self.member)

@@ -81,6 +81,8 @@ class Noise:
     def whiten(self, lanes: Lanes, values: Array) -> Array:
         """(R, n) of values that vary by each draw's luck and noise, made uncorrelated and of variance one."""
         found = lanes.forget(self.memory, np.broadcast_to(values, (len(self.luck), len(lanes))))
+        if not self.luck.any():
+            return np.asarray(found / self.measurement[:, None])
         ones = lanes.forget(self.memory, np.ones_like(found))
         indicator, ratio = lanes.indicator, ((self.luck / self.measurement) ** 2)[:, None]
         length = (ones**2) @ indicator
@@ -180,10 +182,12 @@ def _cells(
 ) -> _Cells:
     length = np.sqrt((design**2).sum(axis=0))
     design = (design / np.maximum(length, 1e-300))[:, length > 0]
-    each = np.concatenate([residual[:, None], design, lanes.indicator, bends], axis=1).T
+    luck = lanes.indicator if ratios.any() else np.empty((len(lanes), 0))
+    each = np.concatenate([residual[:, None], design, luck, bends], axis=1).T
     each = lanes.forget(np.full(len(each), memory), each).T
-    straight = lanes.before.size and np.count_nonzero(lanes.before >= 0) * np.log(1 - memory**2)
-    each, bent = _straighten(each[:, : each.shape[1] - bends.shape[1]], each[:, each.shape[1] - bends.shape[1] :], bend)
+    remembered = np.count_nonzero(lanes.before >= 0) * np.log(1 - memory**2)
+    last = each.shape[1] - bends.shape[1]
+    each, bent = _straighten(each[:, :last], each[:, last:], bend)
     new, columns, luck = each[:, 0], each[:, 1 : 1 + design.shape[1]], each[:, 1 + design.shape[1] :]
     basis, sizes, _ = np.linalg.svd(columns, full_matrices=False)
     kept = sizes > RANK * sizes.max(initial=0.0)
@@ -192,7 +196,7 @@ def _cells(
     spread, axes = np.linalg.eigh(luck.T @ luck)
     shrunk = 1 + ratios[:, None] * np.maximum(spread, 0.0)
     rss = new @ new - (ratios[:, None] * (axes.T @ (luck.T @ new)) ** 2 / shrunk).sum(axis=1)
-    log_volume = -(np.log(shrunk).sum(axis=1) + straight + bent) / 2 - np.log(sizes[kept]).sum()
+    log_volume = -(np.log(shrunk).sum(axis=1) + remembered + bent) / 2 - np.log(sizes[kept]).sum()
     return _Cells(np.maximum(rss, 0.0), log_volume, float(len(new) - kept.sum()))
 
 

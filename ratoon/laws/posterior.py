@@ -27,7 +27,7 @@ from ratoon.laws.form import Array, Form, Inputs
 from ratoon.laws.rows import NOISE, Rows, correlation
 
 DRAWS = 384  # per form: the spread of a decision to 4%
-NOISE_SPREAD = 1.5
+NOISE_SPREAD = 1.5  # of its logarithm: known to a factor of four and a half
 REACH = 2.0  # standard deviations of the prior from the middle of an exponent's range to its ends
 MOVES = 4  # of each draw at each temperature
 LAST_MOVES = 12

@@ -20,7 +20,7 @@ from ratoon.laws.fit import Fit, Runs, flat
 from ratoon.laws.form import Array, Exponent, Mask
 from ratoon.laws.known import Scale
 from ratoon.laws.lanes import Lanes, Places
-from ratoon.laws.simulate import noise_of
+from ratoon.laws.simulate import noise_of, spoken
 from ratoon.laws.valley import Held, Valley
 
 DRAWS = 400  # of the noise
@@ -70,6 +70,7 @@ def profile(
 
     Raises ConfigError where a name is none of these.
     """
+    runs, groups = spoken(fitted, runs, groups)
     used = runs.weights > 0
     runs, lanes = runs.where(used), Lanes.of(groups, runs.inputs).where(used)
     noise = noise_of(fitted, runs, lanes, draws=DRAWS, random=np.random.default_rng(seed), known=known)

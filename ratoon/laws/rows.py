@@ -9,7 +9,7 @@ from ratoon.laws.fit import Runs
 from ratoon.laws.form import Array, Mask
 from ratoon.laws.table import Table
 
-NOISE = 0.002  # relative: proxies of this size repeat to about this with another seed; known to a factor of e
+NOISE = 0.002  # relative: proxies of this size repeat to about this with another seed
 LUCK = 0.5  # share of the noise's variance that runs of one trunk have in common
 
 

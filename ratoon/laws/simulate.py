@@ -3,6 +3,7 @@
 All draws are one batch. Axes: R draws, n observations, k exponents, m coefficients.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -44,6 +45,14 @@ class Replicates:
 
     def take(self, index: Places) -> "Replicates":
         return replace(self, theta=self.theta[index], coefficients=self.coefficients[index])
+
+
+def spoken(fitted: Fit, runs: Runs, groups: Sequence[str]) -> tuple[Runs, list[str]]:
+    """The rows the law was fitted on: all, but for those of share 0 where it is silent about them."""
+    if fitted.form.speaks_at_zero or "r" not in runs.inputs:
+        return runs, list(groups)
+    kept = runs.own > 0
+    return runs.where(kept), [name for name, keep in zip(groups, kept, strict=True) if keep]
 
 
 def noise_of(

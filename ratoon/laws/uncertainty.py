@@ -25,7 +25,7 @@ from ratoon.laws.known import Scale
 from ratoon.laws.lanes import Lanes
 from ratoon.laws.misfit import STUDIES, Excess, at_target, excesses
 from ratoon.laws.noise import Noise
-from ratoon.laws.simulate import Replicates, likely, noise_of, refit, restage
+from ratoon.laws.simulate import Replicates, likely, noise_of, refit, restage, spoken
 
 MANY = 10.0  # groups per free parameter from which on they speak for themselves
 
@@ -92,6 +92,7 @@ def bootstrap(
     way    auto: `runs` where groups are many, else `noise`
     known  the measurements' noise, where something other than these runs tells it
     """
+    runs, groups = spoken(fitted, runs, groups)
     return _resample(fitted, runs, groups, replicates, seed, way, known, studies=0).drawn
 
 
@@ -119,6 +120,7 @@ def forecast(
            be wrong all the same, and those errors are carried forward whole
     folds  those the fit held out, where they were not its own choice
     """
+    runs, groups = spoken(fitted, runs, groups)
     found = _resample(fitted, runs, groups, replicates, seed, way, known, studies=STUDIES)
     beyond = excesses(fitted, runs, found.losses, found.theta, folds) if fitted.held_out else ()
     normal = NormalDist()
