@@ -1,14 +1,15 @@
 """The run that would narrow a choice most per FLOP, told with the choice."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ratoon.config import Role
 from ratoon.laws.belief import Belief, believe_weakly
 from ratoon.laws.design import Option, Proposal, Rule, options, price, propose
 from ratoon.laws.goals import Stakes
 from ratoon.laws.rows import Rows
-from ratoon.laws.table import tabulate
+from ratoon.laws.table import Table, tabulate
 from ratoon.records import Choice, FurtherRun, Observation
 
 
@@ -42,8 +43,25 @@ def advise(
             made,
             lambda size, share, lengths: Option.trunk(share, size, lengths, decay_share).flops,
         )
-    found = propose(belief, among, rule)
+    # Where nothing that could be made would tell, it is for want of length: a law's doubt grows beyond the longest run.
+    found = propose(belief, among, rule) or propose(belief, _longer(choice, tables, decay_share), rule)
     return choice.model_copy(update={"further": _told(found[0], belief, choice, rule) if found else None})
+
+
+def _longer(choice: Choice, tables: Mapping[Role, Table], decay_share: float) -> list[Option]:
+    """Runs of the target's size, once more as long as the longest there is, where that is not yet the target itself."""
+    runs = tables["general"].runs
+    horizons = np.unique(runs.tokens).tolist()
+    horizons.append(min(2 * horizons[-1], float(choice.tokens)))
+    if horizons[-1] <= horizons[-2]:
+        return []
+    found = options(
+        [float(choice.params_non_embedding)],
+        horizons,
+        [],
+        lambda size, share, lengths: Option.trunk(share, size, lengths, decay_share).flops,
+    )
+    return [one for one in found if len(one.horizons) == len(horizons)]
 
 
 def _told(proposal: Proposal, belief: Belief, choice: Choice, rule: Rule) -> FurtherRun:
@@ -52,13 +70,18 @@ def _told(proposal: Proposal, belief: Belief, choice: Choice, rule: Rule) -> Fur
     narrower = min(proposal.width_after / max(proposal.width_now, 1e-9), 1.0)
     cheaper = min(proposal.regret_after / max(proposal.regret_now, 1e-12), 1.0)
     saved, needed = regret * (1 - cheaper), price(belief, proposal.option, rule)
+    option = proposal.option
+    run = (
+        f"a run of {max(option.horizons):,.0f} tokens at share {option.share:g} ({option.params:,.0f} parameters) "
+        f"would narrow the interval from {width:.2f} to {width * narrower:.2f}"
+    )
     if width <= rule.width:
         reason = f"the interval is {width:.2f} wide already, {rule.width:g} was asked for"
     else:
         compared = "more" if saved > needed else "no more"
         elsewhere = "in a longer target run" if rule.price is None else "by sweep.price"
         reason = (
-            f"it would save {saved:.2g} of regret, {compared} than the {needed:.2g} its FLOPs are worth {elsewhere}"
+            f"{run} and save {saved:.2g} of regret, {compared} than the {needed:.2g} its FLOPs are worth {elsewhere}"
         )
     return FurtherRun(
         share=proposal.option.share,

@@ -28,7 +28,7 @@ FIRST = 0.02  # first step: of a log, of the range where an exponent's scale is 
 AHEAD = 1.1  # past where the rise so far points to, to have it bracketed
 LEAP = 30.0  # times the distance so far, at most
 NEAR = 0.2  # of the root of the rise, over which it is a straight line
-TURNS = 14
+TURNS = 16
 AT_END = 1e-3  # of an exponent, or of its range, within which it is at the end of it
 ITERATIONS = 25
 
@@ -115,10 +115,10 @@ class _Walk:
             self.turn(np.flatnonzero(open_))
         closes = np.isfinite(self.outer)
         part = (self.critical - self.low) / np.where(closes, self.high - self.low, 1.0)
-        ends = np.where(closes, self.inner + part * np.where(closes, self.outer - self.inner, 0.0), self.limit)
+        ends = self.inner + part * np.where(closes, self.outer - self.inner, 0.0)
         reported = [
-            self.reported(one, one.at(float(at)))
-            for one, at in zip(self.held, self.middle + self.side * ends, strict=True)
+            self.reported(one, one.at(float(at)) if closed else (one.low if side < 0 else one.high))
+            for one, at, side, closed in zip(self.held, self.middle + self.side * ends, self.side, closes, strict=True)
         ]
         return tuple(
             self.interval(i, reported[i : i + 2], [bool(x) for x in closes[i : i + 2]])

@@ -23,7 +23,8 @@ from ratoon.laws.simulate import cleaned
 SQUARED = Objective("raw", np.inf)
 FIRM = 100.0  # how much more a held coefficient weighs than all runs together
 REST = 60  # iterations of the search for the optimum itself
-FAR = 20.0  # steps of a log, or times the value: as good as the end of a range that has none
+# As good as the end of a range that has none: steps of a log, and times the value.
+FAR, FAR_LINEAR = 20.0, 1e6
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,14 @@ class Held:
     high: float
 
     def size(self, value: float) -> float:
-        return value if self.log else self.unit
+        """What is one where it is held at `value`."""
+        return value if self.log else max(abs(value), self.unit)
 
     def reach(self, side: float) -> float:
         """How far it can be moved to this side."""
         end = self.low if side < 0 else self.high
         inside = np.isfinite(end) and not (self.log and end == 0)
-        return abs(self.place(end) - self.place(self.value)) if inside else FAR
+        return abs(self.place(end) - self.place(self.value)) if inside else (FAR if self.log else FAR_LINEAR)
 
     def place(self, value: float) -> float:
         return float(np.log(value) if self.log else value) / self.unit

@@ -216,6 +216,10 @@ def test_a_choice_is_told_with_the_run_that_would_narrow_it():
     assert found.flops == cost(found.params_non_embedding, found.share, [h for h in HORIZONS if h <= found.tokens])
     assert not advise(choice, observations, stakes=stakes, rule=Rule(1.0)).further.worth_it
     assert "wide already" in advise(choice, observations, stakes=stakes, rule=Rule(1.0)).further.reason
+    # With no run left to make at these lengths, a longer one is told.
+    longer = advise(choice, observations, stakes=stakes, rule=Rule(0.01, price=0.0), among=[]).further
+    assert longer.tokens == min(2 * max(HORIZONS), TARGET)
+    assert f"a run of {longer.tokens:,} tokens" in longer.reason
 
 
 # ---------------------------------------------------------------- published
