@@ -12,7 +12,8 @@ the luck of a run, shared by its checkpoints, and that of each measurement.
 
 dcpt, warm and cmr truths have exponents anywhere in the ranges below and are fitted with their own form. `unknown` has
 the form of no law here: pretraining that goes on and a shift that saturates (in the manner of arXiv:2505.07796); it is
-asked of everything that `ratoon choose` weighs.
+asked of the law `ratoon choose` believes, without its doubt of the form (choose.form_doubt: 0). `doubted` is the same
+with that doubt, as `ratoon choose` answers.
 
 Printed: how often 90% intervals of the loss at r*, of r* and of the parameters hold the truth, how often it lies below
 and above them, bias over spread (medians), median widths; the same of the parameters that four studies of five
@@ -23,7 +24,7 @@ import argparse
 import time
 from collections.abc import Iterable
 from statistics import NormalDist
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -44,6 +45,7 @@ TAILS = (0.05, 0.95)
 REPLICATES = 400
 OFTEN = 0.8  # of studies in which a parameter is identified, for runs like these to identify it
 PROFILED = 4  # every so many studies: parameters take as long as all else
+UNKNOWN = ("unknown", "doubted")
 UNKNOWN_PART = 1 / 3  # of the studies of another cell: they take six times as long
 
 
@@ -189,24 +191,25 @@ class Unknown(NamedTuple):
 
     def loss(self, N: ArrayLike, D: ArrayLike, r: ArrayLike) -> Array:
         size = 0.2 * np.log(self.largest / np.asarray(N)) / np.log(4)
-        seen = 4 * np.asarray(D) / self.longest
+        seen, own = 4 * np.asarray(D) / self.longest, np.asarray(r)
         if self.role == "general":
-            moved = self.shift * (1 - (1 + self.pace * seen) ** -self.bend) * np.exp(-self.guard * np.asarray(r))
-            return np.asarray(2.2 + size + 2.05 * (16 + r * seen) ** -0.1 + moved)
-        return np.asarray(2.4 + size + 1.9 * (1 + self.pace * 0.6 * np.asarray(r) * seen) ** -0.22)
+            moved = self.shift * (1 - (1 + self.pace * seen) ** -self.bend) * np.exp(-self.guard * own)
+            return np.asarray(2.2 + size + 2.05 * (16 + own * seen) ** -0.1 + moved)
+        return np.asarray(2.4 + size + 1.9 * (1 + self.pace * 0.6 * own * seen) ** -0.22)
 
 
-def unknown(grid: Grid, seed: int) -> Answer:
+def unknown(name: str, grid: Grid, seed: int) -> Answer:
     random = np.random.default_rng(seed)
     shape = (draw(random, 0.4, 1.0), draw(random, 3, 20), draw(random, 0.15, 0.5), draw(random, 2, 6))
     size, rows = grid.sizes[-1], []
-    truths = {role: Unknown(role, grid.lengths[-1], size, *shape) for role in ("general", "domain")}
+    truths = {role: Unknown(role, grid.lengths[-1], size, *shape) for role in get_args(Role)}
     at = points(None, grid)
     for role, truth in truths.items():
         own = 1 - at.share if role == "general" else at.share
         losses = measure(truth.loss(at.N, at.D, own), at.groups, random)
         rows += [observation(*x, role) for x in zip(at.N, at.D, at.share, losses, strict=True)]
-    config = ChooseConfig.model_validate({"bootstrap": REPLICATES, "seed": seed})
+    doubt = {} if name == "doubted" else {"form_doubt": 0.0}
+    config = ChooseConfig.model_validate({"bootstrap": REPLICATES, "seed": seed, "extrapolate": True, **doubt})
     believed = believe(rows, int(size), int(grid.tokens), config)
     curves, best = believed.draws("general", SHARES), believed.best("general", SHARES)
     doubted = doubts(believed.voices["general"][0].forecast)
@@ -264,17 +267,17 @@ def told(parameters: list[tuple[str, bool, float, float, float, float]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=2000, help="in all, shared evenly")
-    parser.add_argument("--truth", choices=[*FORMS, "unknown"], nargs="*", default=[*FORMS, "unknown"])
+    parser.add_argument("--truth", choices=[*FORMS, *UNKNOWN], nargs="*", default=[*FORMS, *UNKNOWN])
     parser.add_argument("--grid", choices=list(GRIDS), nargs="*", default=list(GRIDS))
     options = parser.parse_args()
     cells = [(name, where) for name in options.truth for where in options.grid]
-    shares = {cell: UNKNOWN_PART if cell[0] == "unknown" else 1.0 for cell in cells}
+    shares = {cell: UNKNOWN_PART if cell[0] in UNKNOWN else 1.0 for cell in cells}
     for name, where in cells:
         begun, found = time.process_time(), []
         each = round(options.studies * shares[name, where] / sum(shares.values()))
         for seed in range(each):
             try:
-                found.append(unknown(GRIDS[where], seed) if name == "unknown" else own_form(name, GRIDS[where], seed))
+                found.append((unknown if name in UNKNOWN else own_form)(name, GRIDS[where], seed))
             except ConfigError as error:
                 print(f"  refused: {error}")
         loss, share = np.array([one.loss for one in found]), np.array([one.share for one in found])

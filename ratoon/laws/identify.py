@@ -9,6 +9,7 @@ from ratoon.laws.form import Array, Form, Mask
 
 LOOSE = 0.5  # standard error, in log, of a parameter that is known to a factor of two at best (90%: x 2.3)
 LOOSE_LINEAR = 0.25  # of its range, where the scale is linear
+TINY = 1e-100  # stands for a length of nought; its inverse squared is still a number
 SINGULAR = 1e-7  # relative singular value below which a direction moves no prediction
 
 
@@ -54,10 +55,10 @@ def identify(
     errors = (predicted - problem.loss) * root
     noise = scatter(errors, slopes.shape[1])
     length = np.sqrt(((slopes * root[:, None]) ** 2).sum(axis=0))
-    scaled = slopes * root[:, None] / np.maximum(length, 1e-300)
+    scaled = slopes * root[:, None] / np.maximum(length, TINY)
     _, singular, axes = np.linalg.svd(scaled, full_matrices=False)
     kept = np.maximum(singular, SINGULAR * singular.max(initial=0.0) + 1e-300)
-    root_covariance = noise * (axes / kept[:, None]) / np.maximum(length, 1e-300)
+    root_covariance = noise * (axes / kept[:, None]) / np.maximum(length, TINY)
     covariance = root_covariance.T @ root_covariance
     spread = np.sqrt(np.diagonal(covariance))
     found = dict(zip([name for name, use in zip(names, used, strict=True) if use], spread.tolist(), strict=True))
