@@ -1,46 +1,54 @@
 """Documents to a clean edition: rules, exact deduplication, and the part held out from training.
 
 Three passes. Each shard alone: rules, and a key of the normalised text. All together: of equal keys the first in
-shard order survives. Each shard alone again: what is left is written, split by the key. The split depends on the
-text and nothing else, so a document held out once is held out in every later edition, under whatever name it
-comes, and in every source with the same share.
+shard order survives, and of near-duplicates the one that dedup/survivors.py says. Each shard alone again: what is
+left is written, split by the key. The split depends on the text and nothing else, so a document held out once is
+held out in every later edition, under whatever name it comes, and in every source with the same share.
 
-Memory of the second pass: about 100 bytes per document.
+Memory of the second pass: about 100 bytes per document, as much again for near-duplicates.
 """
 
 import hashlib
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet as parquet
 
 from ratoon.config import ConfigError, HeldOut, PrepareConfig, Source
-from ratoon.corpus import rules
+from ratoon.corpus.dedup.survivors import REASONS, Decision, Fate, decide
 from ratoon.corpus.documents import ShardWriter, Tally, rows, tally_of
 from ratoon.corpus.edition import Edition, digest, read_ledger, renew, shards
+from ratoon.corpus.rules.profile import Profile, profile
 from ratoon.corpus.workers import Report, each
 from ratoon.records import Ledger
 
 # Raise it whenever the same documents and parameters would give another edition.
-VERSION = 1
+VERSION = 2
 DUPLICATE = "duplicate"
 DROP, TRAIN, HELD_OUT = range(3)
 PARTS = {TRAIN: "train", HELD_OUT: "held_out"}
+BATCH = 512  # documents the rules see at once, at most
 VERDICTS = pa.schema(
     [("id", pa.string()), ("place", pa.string()), ("reason", pa.string()), ("key", pa.binary()), ("bytes", pa.int64())]
 )
 
 
 class Kept(NamedTuple):
-    """One shard of documents after deduplication: DROP, TRAIN or HELD_OUT for each, as bytes."""
+    """One shard of documents after deduplication: DROP, TRAIN or HELD_OUT for each, as bytes.
+
+    `copies`: how often each is written to the training part; empty: once.
+    """
 
     shard: Path
     flags: bytes
+    copies: bytes
 
     def file(self, part: int) -> str:
-        return f"{PARTS[part]}-{self.shard.stem}-{digest(VERSION, self.shard.name, self.flags)}.parquet"
+        key = digest(VERSION, self.shard.name, self.flags, self.copies if part == TRAIN else b"")
+        return f"{PARTS[part]}-{self.shard.stem}-{key}.parquet"
 
 
 def clean(
@@ -54,22 +62,26 @@ def clean(
     """Bring `out` to the clean edition of `documents`, and return its ledger; unchanged shards are reused.
 
     Writes train-*.parquet and held_out-*.parquet (documents), verdicts/*.parquet (per document: the rule that
-    dropped it, or its key) and ledger.json; kept counts both parts. `report` hears of bytes of documents.
+    dropped it, or its key) and ledger.json; kept counts both parts. Near-duplicates add signatures/*.parquet,
+    clusters/*.parquet and arrivals-*.parquet: what `out` held before came first and stays. Editions of sources with a
+    higher priority lie beside `out`, under their names. `report` hears of bytes of documents.
 
     Raises ConfigError, with the earlier edition untouched, for an unknown rule, or when the held-out part has
     fewer than `held_out.min_documents` documents or is larger than what is left to train on.
     """
-    where = f"prepare.rules.{source.kind}"
-    if source.kind not in config.rules:
-        raise ConfigError(f"params.yaml: {where}: not there, but source {source.name!r} is {source.kind}; add it")
-    thresholds = dict(config.rules[source.kind])
-    rules.build(thresholds, f"params.yaml: {where}")
+    asked = profile(source, config)
     inputs = shards(documents)
-    key = digest(VERSION, tuple(thresholds.items()))
+    key = digest(VERSION, asked.content())
     with renew(out) as edition:
-        judged = _judge(inputs, key, thresholds, edition, report, processes)
+        judged = _judge(inputs, key, asked, edition, report, processes)
         total = Tally()
-        kept = list(_survivors(inputs, [edition.path(name) for name in judged], config.held_out.share, total))
+        verdicts = [edition.path(name) for name in judged]
+        found = Decision([Fate(b"", b"")] * len(inputs), [])
+        if config.dedup.joint:
+            above = [out.with_name(name) for name in config.dedup.above(source.name)]
+            share = config.held_out.share
+            found = decide(inputs, verdicts, above, edition, config.dedup, share, report, processes)
+        kept = list(_survivors(inputs, verdicts, found.fates, config, total))
         files = _write(kept, edition, report, processes)
         train, held = (_sum(edition.path(name) for of, name in files if of == part) for part in PARTS)
         _refuse(source, config.held_out, train, held)
@@ -77,9 +89,15 @@ def clean(
             source=source.name,
             role=source.role,
             stage="clean",
-            config=digest(read_ledger(documents).config, key, config.held_out.share, config.held_out.min_documents),
+            config=digest(
+                read_ledger(documents).config,
+                key,
+                config.dedup.digest(),
+                config.held_out.share,
+                config.held_out.min_documents,
+            ),
             funnel=total.funnel(),
-            shards=edition.hashes([*judged, *(name for _, name in files)]),
+            shards=edition.hashes([*judged, *found.files, *(name for _, name in files)]),
             held_out_documents=held.documents,
             held_out_bytes=held.bytes,
             examples=total.examples,
@@ -108,29 +126,32 @@ def text_key(text: str) -> bytes:
 
 
 def _judge(
-    inputs: list[Path], key: str, thresholds: dict[str, Any], edition: Edition, report: Report | None, n: int | None
+    inputs: list[Path], key: str, asked: Profile, edition: Edition, report: Report | None, n: int | None
 ) -> list[str]:
     """Names of the files of verdicts, one per shard of documents, in their order."""
     names = [f"verdicts/{path.stem}-{key}.parquet" for path in inputs]
     fresh = [i for i, name in enumerate(names) if not edition.reusable(name)]
     sizes = [tally_of(inputs[i]).bytes for i in fresh]
     done = 0
-    for i, _ in each(judge, [(inputs[i], thresholds, edition.place(names[i])) for i in fresh], sizes, n):
+    for i, _ in each(judge, [(inputs[i], asked, edition.place(names[i])) for i in fresh], sizes, n):
         done += sizes[i]
         if report:
             report(done, sum(sizes), f"rules {inputs[fresh[i]].stem}")
     return names
 
 
-def judge(shard: Path, thresholds: dict[str, Any], path: Path) -> None:
-    """Ask the rules about every document of a shard. Runs in a process of its own."""
-    asked = rules.build(thresholds, "prepare.rules")
+def judge(shard: Path, asked: Profile, path: Path) -> None:
+    """Ask the rules about every document of a shard, many at once. Runs in a process of its own."""
+    judges = asked.judges()
     writer = ShardWriter(path, VERDICTS)
-    for row in rows(shard, ["id", "text", "url"]):
-        reason = rules.verdict(row["text"], asked)
-        size = len(row["text"].encode())
-        key = None if reason else text_key(row["text"])
-        writer.add({"id": row["id"], "place": row["url"], "reason": reason, "key": key, "bytes": size}, 256)
+    with parquet.ParquetFile(shard) as file:
+        for batch in file.iter_batches(batch_size=BATCH, columns=["id", "text", "url", "language"]):
+            columns = batch.to_pydict()
+            reasons = judges.reasons(columns["text"], columns["language"])
+            for id_, text, place, reason in zip(columns["id"], columns["text"], columns["url"], reasons, strict=True):
+                key = None if reason else text_key(text)
+                size = len(text.encode())
+                writer.add({"id": id_, "place": place, "reason": reason, "key": key, "bytes": size}, 256)
     writer.close(Tally())
 
 
@@ -142,21 +163,26 @@ def held_out(key: bytes, share: float) -> bool:
     return int.from_bytes(key[:8], "big") < share * 2**64
 
 
-def _survivors(inputs: list[Path], verdicts: list[Path], share: float, total: Tally) -> Iterator[Kept]:
+def _survivors(
+    inputs: list[Path], verdicts: list[Path], fates: list[Fate], config: PrepareConfig, total: Tally
+) -> Iterator[Kept]:
     """What stays of every shard; `total` is told of every document."""
-    seen: set[bytes] = set()
-    for shard, path in zip(inputs, verdicts, strict=True):
+    same = "key" if config.dedup.exact == "normalised" else "id"
+    seen: set[bytes | str] = set()
+    for shard, path, fate in zip(inputs, verdicts, fates, strict=True):
         flags = bytearray()
-        for row in rows(path):
-            reason = row["reason"] or (DUPLICATE if row["key"] in seen else None)
+        for number, row in enumerate(rows(path)):
+            reason = row["reason"] or (DUPLICATE if row[same] in seen else None)
+            if not reason:
+                seen.add(row[same])
+                reason = REASONS[fate.reasons[number]] if fate.reasons else None
             if reason:
                 total.drop(reason, row["bytes"], row["place"])
                 flags.append(DROP)
                 continue
-            seen.add(row["key"])
             total.keep(row["bytes"])
-            flags.append(HELD_OUT if held_out(row["key"], share) else TRAIN)
-        yield Kept(shard, bytes(flags))
+            flags.append(HELD_OUT if held_out(row["key"], config.held_out.share) else TRAIN)
+        yield Kept(shard, bytes(flags), fate.copies)
 
 
 # ---------------------------------------------------------------- each shard alone again
@@ -179,12 +205,15 @@ def _write(kept: list[Kept], edition: Edition, report: Report | None, processes:
 def write_parts(kept: Kept, paths: dict[int, Path]) -> None:
     """Copy what stays of a shard into its parts; a part of no documents gets no file."""
     open_parts = {part: (ShardWriter(path), Tally()) for part, path in paths.items() if part in kept.flags}
-    for flag, row in zip(kept.flags, rows(kept.shard), strict=True):
+    # What is held out is measured once, however often it was said.
+    times = kept.copies or bytes([1]) * len(kept.flags)
+    for flag, copies, row in zip(kept.flags, times, rows(kept.shard), strict=True):
         if flag != DROP:
             writer, tally = open_parts[flag]
             size = len(row["text"].encode())
-            tally.keep(size)
-            writer.add(row, size)
+            for _ in range(copies if flag == TRAIN else 1):
+                tally.keep(size)
+                writer.add(row, size)
     for writer, tally in open_parts.values():
         writer.close(tally)
 
