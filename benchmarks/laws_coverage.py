@@ -30,12 +30,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ratoon.config import ChooseConfig, ConfigError, Role
-from ratoon.laws.believe import believe, crossing
+from ratoon.laws.decision.believe import believe, crossing
 from ratoon.laws.equations import cmr, dcpt, warm
-from ratoon.laws.fit import Runs, fit
+from ratoon.laws.fitting.fit import fit
+from ratoon.laws.fitting.runs import Runs
 from ratoon.laws.form import Array, Form, Law
-from ratoon.laws.profile import profile
-from ratoon.laws.uncertainty import Forecast, forecast
+from ratoon.laws.intervals.forecast import Forecast, forecast
+from ratoon.laws.intervals.profile import profile
 from ratoon.records import Observation
 
 NOISE = (0.0005, 0.004)  # nats

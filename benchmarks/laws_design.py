@@ -5,7 +5,7 @@
     python benchmarks/laws_design.py --replay observations.csv --target 800000
 
 Against each stands the full grid, answered by the same estimate: the median of r*, the largest domain share within
-tolerance. Runs are proposed by `ratoon.laws.design` one at a time, until no further one fits into 40% of the grid's
+tolerance. Runs are proposed by `laws.design.next_run` one at a time, until no further one fits into 40% of the grid's
 tokens, the interval is as narrow as asked, or none would narrow it by a twentieth.
 
 Planted: shaped like the demo's, asked for three times the longest run, the same noise per trunk and per run, and the
@@ -30,11 +30,11 @@ import numpy as np
 
 from ratoon import records
 from ratoon.config import ChooseConfig, Role
-from ratoon.laws.belief import Belief, believe_weakly
-from ratoon.laws.design import Option, Rule, options, propose, stop
-from ratoon.laws.goals import Stakes
-from ratoon.laws.rows import Rows
-from ratoon.laws.table import tabulate
+from ratoon.laws.decision.goals import Stakes
+from ratoon.laws.design.belief import Belief, believe_weakly
+from ratoon.laws.design.next_run import Option, Rule, options, propose, stop
+from ratoon.laws.design.rows import Rows
+from ratoon.laws.tables.table import tabulate
 from ratoon.records import Observation
 
 OWN, SMALL, LONGEST = 160_000, 40_000, 400_000

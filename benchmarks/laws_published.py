@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from ratoon.laws.equations import chinchilla, coupled, dcpt, mixing
-from ratoon.laws.fit import fit
-from ratoon.laws.folds import Fold
-from ratoon.laws.objective import ABSOLUTE, Objective
+from ratoon.laws.fitting.fit import fit
+from ratoon.laws.fitting.folds import Fold
+from ratoon.laws.fitting.objective import ABSOLUTE, Objective
 
 RAW = Objective("raw", 0.02)
 NINETY = 1.645  # standard errors to either side

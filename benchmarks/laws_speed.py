@@ -26,9 +26,10 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from ratoon.laws.equations import chinchilla, dcpt, loglinear
-from ratoon.laws.fit import Runs, fit
-from ratoon.laws.objective import HUBER, Objective
-from ratoon.laws.uncertainty import bootstrap
+from ratoon.laws.fitting.fit import fit
+from ratoon.laws.fitting.objective import HUBER, Objective
+from ratoon.laws.fitting.runs import Runs
+from ratoon.laws.intervals.forecast import bootstrap
 
 REPEATS = 5  # of ours; the median counts. The peers take minutes and run once
 RAW = Objective("raw", 0.02)

@@ -10,14 +10,14 @@ from ratoon.commands import DONE, WRONG, embedded, percent, report_path
 from ratoon.config import ChooseConfig, ConfigError, Role
 
 if TYPE_CHECKING:
-    from ratoon.laws.reading import Sheet
-    from ratoon.laws.runtable import RunTable
+    from ratoon.laws.tables.reading import Sheet
+    from ratoon.laws.tables.runtable import RunTable
 
 UNITS = {"k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
 def fit(asked: argparse.Namespace, root: Path | None) -> int:
-    from ratoon.laws.study import study
+    from ratoon.laws.decision.study import study
     from ratoon.report import laws_text
 
     table, config = table_of(asked, root), config_of(asked, root)
@@ -46,8 +46,8 @@ def fit(asked: argparse.Namespace, root: Path | None) -> int:
 
 
 def choose(asked: argparse.Namespace, root: Path | None) -> int:
-    from ratoon.laws.choose import choose as decide
-    from ratoon.laws.study import parents, round_target
+    from ratoon.laws.decision.choose import choose as decide
+    from ratoon.laws.decision.study import parents, round_target
     from ratoon.report import laws_text
 
     table, config = table_of(asked, root), config_of(asked, root)
@@ -78,8 +78,8 @@ def config_of(asked: argparse.Namespace, root: Path | None) -> ChooseConfig:
 
 
 def table_of(asked: argparse.Namespace, root: Path | None) -> "RunTable":
-    from ratoon.laws.bring import read_runs
-    from ratoon.laws.reading import parse_columns
+    from ratoon.laws.tables.bring import read_runs
+    from ratoon.laws.tables.reading import parse_columns
 
     told = parse_columns(asked.columns)
     if asked.experiment:
@@ -107,7 +107,7 @@ def sheet_of(experiment: str, root: Path | None) -> "Sheet":
     """The finished runs of an MLflow experiment: the project's store, or the one MLFLOW_TRACKING_URI names."""
     import os
 
-    from ratoon.laws.reading import from_columns
+    from ratoon.laws.tables.reading import from_columns
 
     if root:
         embedded(root)
@@ -137,8 +137,8 @@ def declared_roles(sheet: "Sheet", root: Path | None) -> dict[str, str]:
 
 def target_of(asked: argparse.Namespace) -> dict[str, float]:
     """N=1.8e9,D=10B as numbers."""
-    from ratoon.laws.bring import INPUTS
-    from ratoon.laws.units import FEW
+    from ratoon.laws.tables.bring import INPUTS
+    from ratoon.laws.tables.units import FEW
 
     found: dict[str, float] = {}
     for item in filter(None, (asked.target or "").split(",")):

@@ -7,9 +7,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from ratoon import config, records
-from ratoon.laws.advice import advise
-from ratoon.laws.choose import choose
-from ratoon.laws.drift import compare, recalibrated
+from ratoon.laws.decision.choose import choose
+from ratoon.laws.design.advice import advise
+from ratoon.laws.design.drift import compare, recalibrated
 from ratoon.records import Choice, Observation
 from ratoon.stream.rows import Rows
 from ratoon.training.growth import Question, grow, size_of

@@ -248,7 +248,7 @@ def test_an_mlflow_experiment_is_a_table_of_runs(experiment, tmp_path, monkeypat
 
 def test_the_proxies_of_our_newest_sweep_are_read_and_no_other_runs(experiment, tmp_path):
     from ratoon.laws import read_runs
-    from ratoon.laws.reading import from_columns
+    from ratoon.laws.tables.reading import from_columns
     from tasks import tracking
 
     observations = read_runs(RUNS, "general=loss_prose,domain=loss_code").observations()

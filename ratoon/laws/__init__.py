@@ -10,17 +10,18 @@ Arrays in, named tuples and frozen records out. Nothing here draws, trains or ta
 that is loaded. docs/choosing-the-ratio.md walks through it.
 """
 
-from ratoon.laws.bring import read_runs
 from ratoon.laws.catalog import LAWS, MIXTURES, law_named
-from ratoon.laws.choose import choose, fit_report
-from ratoon.laws.evidence import Evidence, HeldOutPoint, calibrate
-from ratoon.laws.fit import Fit, Runs, fit
-from ratoon.laws.folds import Fold, leave_out
+from ratoon.laws.decision.choose import choose, fit_report
+from ratoon.laws.decision.evidence import Evidence, HeldOutPoint, calibrate
+from ratoon.laws.decision.study import Study, study
+from ratoon.laws.fitting.fit import Fit, fit
+from ratoon.laws.fitting.folds import Fold, leave_out
+from ratoon.laws.fitting.objective import ABSOLUTE, HUBER, SQUARES, Objective
+from ratoon.laws.fitting.runs import Runs
 from ratoon.laws.form import Exponent, Form, Law, Settled
-from ratoon.laws.objective import ABSOLUTE, HUBER, SQUARES, Objective
-from ratoon.laws.runtable import RunTable
-from ratoon.laws.study import Study, study
-from ratoon.laws.uncertainty import Forecast, Replicates, bootstrap, forecast
+from ratoon.laws.intervals.forecast import Forecast, Replicates, bootstrap, forecast
+from ratoon.laws.tables.bring import read_runs
+from ratoon.laws.tables.runtable import RunTable
 
 # `fit`, `choose` and `study` are the functions, not the modules of the same names: import those by their full paths.
 __all__ = [

@@ -7,7 +7,7 @@ from typing import Any
 
 from ratoon.config import ConfigError
 from ratoon.laws.form import Form
-from ratoon.laws.reading import closest
+from ratoon.laws.tables.reading import closest
 
 MakeForm = Callable[[tuple[str, ...]], Form]
 Home = tuple[str, str] | tuple[str, str, dict[str, Any]]  # file, name in it, and what to call it with beside domains

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from markupsafe import Markup
 
-from ratoon.laws.evidence import Evidence, HeldOutPoint
+from ratoon.laws.decision.evidence import Evidence, HeldOutPoint
 from ratoon.laws.form import Array
 from ratoon.report import drawing, wording
 from ratoon.report.axes import NATS, SHARES, axis, labelled, legend, of_role, y_ticks

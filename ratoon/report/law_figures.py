@@ -7,9 +7,9 @@ import numpy as np
 from markupsafe import Markup
 
 from ratoon.config import Role
-from ratoon.laws.believe import Believed
+from ratoon.laws.decision.believe import Believed
+from ratoon.laws.decision.study import Study
 from ratoon.laws.form import Array
-from ratoon.laws.study import Study
 from ratoon.records import Choice, Interval
 from ratoon.report import drawing, wording
 from ratoon.report.axes import NATS, SHARES, axis, labelled, y_ticks

@@ -12,8 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ratoon import records
-from ratoon.laws.evidence import Evidence, HeldOutPoint, calibrate
-from ratoon.laws.study import Study
+from ratoon.laws.decision.evidence import Evidence, HeldOutPoint, calibrate
+from ratoon.laws.decision.study import Study
 from ratoon.report import drawing, evidence_figures, law_figures, wording
 from ratoon.report.facts import ROLES
 from ratoon.report.laws_text import parameters

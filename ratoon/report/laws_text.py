@@ -4,8 +4,8 @@ import textwrap
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ratoon.laws.evidence import Evidence
-from ratoon.laws.study import Study
+from ratoon.laws.decision.evidence import Evidence
+from ratoon.laws.decision.study import Study
 from ratoon.records import Choice, Interval
 
 WIDTH = 79

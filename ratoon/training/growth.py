@@ -11,13 +11,13 @@ from pathlib import Path
 
 from ratoon import records
 from ratoon.config import ChooseConfig
-from ratoon.laws.belief import Belief, believe_weakly
-from ratoon.laws.design import Option, Rule, options, propose, stop
-from ratoon.laws.drift import compare
-from ratoon.laws.goals import Stakes
-from ratoon.laws.rows import Rows
+from ratoon.laws.decision.goals import Stakes
+from ratoon.laws.design.belief import Belief, believe_weakly
+from ratoon.laws.design.drift import compare
+from ratoon.laws.design.next_run import Option, Rule, options, propose, stop
+from ratoon.laws.design.rows import Rows
 from ratoon.laws.size import train_flops
-from ratoon.laws.table import tabulate
+from ratoon.laws.tables.table import tabulate
 from ratoon.lm.load import non_embedding
 from ratoon.records import Observation, parent_losses
 from ratoon.training.sweep import Group, Plan, SweepRequest, SweepResult, group_tokens, merge

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from ratoon.config import ChooseConfig, ConfigError
-from ratoon.laws.allocate import allocate
-from ratoon.laws.believe import believe, portions
-from ratoon.laws.candidates import LAWS, weigh
-from ratoon.laws.choose import choose
+from ratoon.laws.decision.allocate import allocate
+from ratoon.laws.decision.believe import believe, portions
+from ratoon.laws.decision.candidates import LAWS, weigh
+from ratoon.laws.decision.choose import choose
+from ratoon.laws.decision.goals import DATA, EDGE, INTERIOR, TOLERANCE, Stakes
+from ratoon.laws.decision.regret import expected_regret, regrets
+from ratoon.laws.decision.scarce import LONGEST, choose_scarce
 from ratoon.laws.equations.chinchilla import Chinchilla
 from ratoon.laws.equations.dcpt import DCPT
 from ratoon.laws.equations.repetition import effective_tokens
-from ratoon.laws.goals import DATA, EDGE, INTERIOR, TOLERANCE, Stakes
-from ratoon.laws.regret import expected_regret, regrets
-from ratoon.laws.scarce import LONGEST, choose_scarce
 from ratoon.records import Observation
 
 GENERAL = DCPT(E=1.9, A=0.3, a=0.3, B=0.05, n=0.5, b=0.3, C=0.25, e=0.1, c=0.4)

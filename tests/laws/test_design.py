@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from ratoon.config import ChooseConfig
-from ratoon.laws.advice import advise
-from ratoon.laws.belief import believe_weakly
-from ratoon.laws.choose import choose
-from ratoon.laws.design import Option, Rule, options, price, propose, stop
-from ratoon.laws.goals import Stakes
-from ratoon.laws.rows import Rows
-from ratoon.laws.table import tabulate
+from ratoon.laws.decision.choose import choose
+from ratoon.laws.decision.goals import Stakes
+from ratoon.laws.design.advice import advise
+from ratoon.laws.design.belief import believe_weakly
+from ratoon.laws.design.next_run import Option, Rule, options, price, propose, stop
+from ratoon.laws.design.rows import Rows
+from ratoon.laws.tables.table import tabulate
 from ratoon.records import Observation
 
 PUBLISHED = [up / "shared" / "published" for up in Path(__file__).parents]

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from ratoon.config import ChooseConfig, ConfigError
-from ratoon.laws.belief import believe_weakly
-from ratoon.laws.choose import choose
-from ratoon.laws.drift import compare, examine, recalibrated
-from ratoon.laws.goals import Stakes
-from ratoon.laws.rows import Rows
-from ratoon.laws.table import tabulate
+from ratoon.laws.decision.choose import choose
+from ratoon.laws.decision.goals import Stakes
+from ratoon.laws.design.belief import believe_weakly
+from ratoon.laws.design.drift import compare, examine, recalibrated
+from ratoon.laws.design.rows import Rows
+from ratoon.laws.tables.table import tabulate
 from ratoon.records import Observation
 
 SIZE, TARGET, RIGHT = 160_000, 1_200_000, 0.6

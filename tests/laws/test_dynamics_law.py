@@ -6,7 +6,7 @@ import pytest
 from ratoon.config import ConfigError
 from ratoon.laws.equations import dynamics
 from ratoon.laws.equations.dynamics import Dynamics, sums
-from ratoon.laws.fit import fit
+from ratoon.laws.fitting.fit import fit
 
 # FineWeb to Knowledge-Pile and to Pile-of-Law, 106M: loss on the old text and on the new.
 KNOWLEDGE_OLD = Dynamics(3.057, 0.490, 0.497, 0.299, 0.298, 0.366, 28, 0.189)

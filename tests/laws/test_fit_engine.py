@@ -6,9 +6,9 @@ from scipy.optimize import minimize
 
 from ratoon.config import ConfigError
 from ratoon.laws.equations import chinchilla, dcpt
-from ratoon.laws.fit import fit
-from ratoon.laws.objective import ABSOLUTE, HUBER, SQUARES, Objective
-from ratoon.laws.pin import would_pin
+from ratoon.laws.fitting.fit import fit
+from ratoon.laws.fitting.objective import ABSOLUTE, HUBER, SQUARES, Objective
+from ratoon.laws.fitting.pin import would_pin
 
 TRUTH = chinchilla.Chinchilla(E=1.8, A=0.36, a=0.35, B=1.06, b=0.37)
 

@@ -15,10 +15,10 @@ import pytest
 from ratoon import laws, records
 from ratoon.config import ChooseConfig, ConfigError
 from ratoon.laws import LAWS, MIXTURES, calibrate, choose, fit, law_named, leave_out, read_runs, study
-from ratoon.laws.bring import INPUTS
 from ratoon.laws.equations.chinchilla import Chinchilla
 from ratoon.laws.equations.dcpt import DCPT
 from ratoon.laws.form import Form
+from ratoon.laws.tables.bring import INPUTS
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT.parent / "shared" / "published"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ratoon.config import ChooseConfig, ConfigError
-from ratoon.laws.believe import crossing
-from ratoon.laws.choose import choose, fit_report
-from ratoon.laws.goals import INTERIOR, TOLERANCE, lowest
+from ratoon.laws.decision.believe import crossing
+from ratoon.laws.decision.choose import choose, fit_report
+from ratoon.laws.decision.goals import INTERIOR, TOLERANCE, lowest
 from ratoon.records import Choice, Observation
 
 SIZES, RATIOS, HORIZONS = (40_000, 160_000), (0.1, 0.25, 0.4, 0.55, 0.7, 1.0), (50_000, 100_000, 200_000, 400_000)

@@ -8,10 +8,10 @@ import pytest
 from scipy.optimize import nnls
 
 from ratoon.config import ConfigError
-from ratoon.laws import varpro
-from ratoon.laws.choose import crossing
+from ratoon.laws.decision.choose import crossing
 from ratoon.laws.equations import cmr, dcpt, warm
-from ratoon.laws.fit import fit as fit_form
+from ratoon.laws.fitting import varpro
+from ratoon.laws.fitting.fit import fit as fit_form
 from ratoon.laws.size import train_flops
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "published"

@@ -8,8 +8,8 @@ import pytest
 
 from ratoon.config import ConfigError
 from ratoon.laws.equations import additive, almr, bimix, crossdomain, loglinear, mixing
-from ratoon.laws.fit import fit
-from ratoon.laws.objective import Objective
+from ratoon.laws.fitting.fit import fit
+from ratoon.laws.fitting.objective import Objective
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "published"
 published = pytest.mark.skipif(not PUBLISHED.exists(), reason="the published tables are not beside this checkout")

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from ratoon.config import ChooseConfig, ConfigError
+from ratoon.laws.decision.goals import INTERIOR, TOLERANCE
+from ratoon.laws.decision.joint import Space, best_on_surfaces, best_stage, blend, recentre
+from ratoon.laws.decision.rates import choose_rate
 from ratoon.laws.equations.almr import Surface
 from ratoon.laws.equations.dynamics import Dynamics, sums
-from ratoon.laws.goals import INTERIOR, TOLERANCE
-from ratoon.laws.joint import Space, best_on_surfaces, best_stage, blend, recentre
-from ratoon.laws.rates import choose_rate
 from ratoon.records import Observation
 
 PARENT = sums(np.concatenate([np.full(3600, 2e-3), np.linspace(2e-3, 0, 400)])).end

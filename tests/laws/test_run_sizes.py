@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from ratoon.config import ChooseConfig
-from ratoon.laws.choose import choose
+from ratoon.laws.decision.choose import choose
+from ratoon.laws.decision.sizes import as_one_size, starts
 from ratoon.laws.equations import warm
 from ratoon.laws.equations.dcpt import DCPT
-from ratoon.laws.fit import fit
-from ratoon.laws.sizes import as_one_size, starts
-from ratoon.laws.table import tabulate
+from ratoon.laws.fitting.fit import fit
+from ratoon.laws.tables.table import tabulate
 from ratoon.records import Observation
 
 DOMAIN = DCPT(E=0.6, A=0.3, a=0.3, B=0.5, n=0.5, b=0.5, C=1.0, e=0.02, c=0.3)

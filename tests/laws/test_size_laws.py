@@ -8,10 +8,10 @@ import pytest
 
 from ratoon.config import ConfigError
 from ratoon.laws.equations import average, chinchilla, coupled, crosslingual, injection, repetition
-from ratoon.laws.fit import fit
-from ratoon.laws.folds import Fold
-from ratoon.laws.objective import ABSOLUTE
-from ratoon.laws.varpro import STEP
+from ratoon.laws.fitting.fit import fit
+from ratoon.laws.fitting.folds import Fold
+from ratoon.laws.fitting.objective import ABSOLUTE
+from ratoon.laws.fitting.varpro import STEP
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "published"
 published = pytest.mark.skipif(not PUBLISHED.exists(), reason="the published tables are not beside this checkout")

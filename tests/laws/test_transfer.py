@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ratoon.config import ConfigError
+from ratoon.laws.design.transfer import Domain, transfer
 from ratoon.laws.equations.crossdomain import CrossDomain
-from ratoon.laws.fit import Runs
-from ratoon.laws.transfer import Domain, transfer
+from ratoon.laws.fitting.runs import Runs
 
 TRUTH = CrossDomain(E=1.2, A=0.05, a=0.34, B=0.02, n=0.6, b=0.4, C=0.15, e=0.05, c=0.4, F=0.8, m=1.2, w1=1.6, w2=3.0)
 SIZES, RATIOS, TOKENS = (5e8, 1.8e9, 4e9), (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 1.0), (2e8, 1e9, 5e9, 2e10)

@@ -10,18 +10,19 @@ import pytest
 from scipy import stats
 
 from ratoon.config import ConfigError
-from ratoon.laws.believe import crossing
-from ratoon.laws.bend import Bend
+from ratoon.laws.decision.believe import crossing
 from ratoon.laws.equations import cmr, dcpt, mixing, warm
-from ratoon.laws.fit import Runs, fit
+from ratoon.laws.fitting.fit import fit
+from ratoon.laws.fitting.objective import SQUARES, Objective
+from ratoon.laws.fitting.runs import Runs
 from ratoon.laws.form import Form, Settled
-from ratoon.laws.known import differences, repeated
-from ratoon.laws.lanes import Lanes
-from ratoon.laws.noise import learn
-from ratoon.laws.objective import SQUARES, Objective
-from ratoon.laws.profile import profile
-from ratoon.laws.simulate import noise_of
-from ratoon.laws.uncertainty import bootstrap, forecast
+from ratoon.laws.intervals.bend import Bend
+from ratoon.laws.intervals.forecast import bootstrap, forecast
+from ratoon.laws.intervals.known import differences, repeated
+from ratoon.laws.intervals.lanes import Lanes
+from ratoon.laws.intervals.noise import learn
+from ratoon.laws.intervals.profile import profile
+from ratoon.laws.intervals.simulate import noise_of
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "published"
 published = pytest.mark.skipif(not PUBLISHED.exists(), reason="the published tables are not beside this checkout")

@@ -12,14 +12,16 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from ratoon.config import ConfigError
-from ratoon.laws import varpro
 from ratoon.laws.equations import additive, loglinear
 from ratoon.laws.equations.additive import Additive
-from ratoon.laws.fit import Fit, Runs, fit, masks, problem
-from ratoon.laws.folds import Fold
+from ratoon.laws.fitting import varpro
+from ratoon.laws.fitting.fit import Fit, fit
+from ratoon.laws.fitting.folds import Fold
+from ratoon.laws.fitting.objective import Objective
+from ratoon.laws.fitting.runs import Runs
+from ratoon.laws.fitting.search import masks, problem
 from ratoon.laws.form import Array, Exponent, Form, Law, Mask
 from ratoon.laws.mixtures import gaussian
-from ratoon.laws.objective import Objective
 
 # Olmix fits mixture laws so (arXiv:2602.12237): proxies far out in a corner must not bend the law for all.
 OBJECTIVE = Objective("raw", 0.02)

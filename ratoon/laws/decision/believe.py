@@ -1,0 +1,236 @@
+"""What the runs say at the target: which laws are believed, how much each, and draws of either loss from them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ratoon.config import ChooseConfig, ConfigError, Role
+from ratoon.laws.decision.candidates import Candidate, fit_all, pick, spread, weigh
+from ratoon.laws.decision.sizes import starts
+from ratoon.laws.form import Array, count_levels
+from ratoon.laws.intervals.forecast import Forecast
+from ratoon.laws.tables.table import Table, own_share, tabulate
+from ratoon.records import Interval, Observation, RatioPoint
+
+GRID = 0.01  # shares are whole hundredths: exact in blocks of 100 rows
+CURVE = 25  # points of the curve for the report
+SPREAD = 0.9  # of every interval
+
+
+class Voice(NamedTuple):
+    """One law with the share of belief it has; the shares of a role sum to 1."""
+
+    weight: float
+    candidate: Candidate
+    forecast: Forecast
+
+
+@dataclass(frozen=True)
+class Believed:
+    """The laws of either role at a target of `params` and `tokens`.
+
+    voices  what is believed, the most believed law first: one law where one was picked, several where they are
+            combined. Draws are pooled in proportion to weight, best estimates are the weighted mean
+    """
+
+    tables: dict[Role, Table]
+    candidates: list[Candidate]
+    voices: dict[Role, tuple[Voice, ...]]
+    params: float
+    tokens: float
+    config: ChooseConfig
+    warnings: list[str]
+
+    @property
+    def picked(self) -> dict[Role, Candidate]:
+        """The most believed law of either role."""
+        return {role: voices[0].candidate for role, voices in self.voices.items()}
+
+    def candidate(self, role: Role, name: str) -> Candidate:
+        return next(one for one in self.candidates if one.role == role and one.name == name)
+
+    @property
+    def forecasts(self) -> dict[Role, Forecast]:
+        return {role: voices[0].forecast for role, voices in self.voices.items()}
+
+    @property
+    def law(self) -> str:
+        """In words: the law or the laws with their weights, for either role."""
+        general, domain = name(self.voices["general"]), name(self.voices["domain"])
+        combined = "combined: " if any(len(both) > 1 for both in self.voices.values()) else ""
+        return combined + (general if general == domain else f"{general} for general, {domain} for domain")
+
+    @property
+    def smallest(self) -> float:
+        """The smallest domain share a choice may fall on: the smallest tried that has any domain text."""
+        return float(max(self.tables["general"].share.min(), GRID))
+
+    def draws(self, role: Role, shares: ArrayLike, *, tokens: ArrayLike | None = None) -> Array:
+        """(R, n) nats per token at domain shares (n,), after the target's tokens or (n,) others."""
+        D = self.tokens if tokens is None else tokens
+        own = own_share(role, np.atleast_1d(np.asarray(shares, dtype=float)))
+        voices = self.voices[role]
+        if len(voices) == 1:
+            return voices[0].forecast.draws(self.params, D, own)
+        found = [one.forecast.draws(self.params, D, own) for one in voices]
+        counts = portions([one.weight for one in voices], len(found[0]))
+        pooled = np.concatenate([drawn[:count] for drawn, count in zip(found, counts, strict=True)])
+        # Which law is right for general loss says nothing about which is for domain loss: rows are shuffled.
+        return np.asarray(pooled[np.random.default_rng(self.config.seed + (role == "domain")).permutation(len(pooled))])
+
+    def best(self, role: Role, shares: ArrayLike, *, tokens: ArrayLike | None = None) -> Array:
+        """(n,) nats per token, without uncertainty."""
+        D = self.tokens if tokens is None else tokens
+        own = own_share(role, np.atleast_1d(np.asarray(shares, dtype=float)))
+        each = [one.weight * one.candidate.loss(self.params, D, own) for one in self.voices[role]]
+        return np.asarray(np.sum(each, axis=0))
+
+    def interval(self, role: Role, share: float) -> Interval:
+        return around(float(self.best(role, share)[0]), self.draws(role, share)[:, 0])
+
+    def curve(self) -> tuple[RatioPoint, ...]:
+        return tuple(
+            RatioPoint(share=float(x), general=self.interval("general", x), domain=self.interval("domain", x))
+            for x in np.linspace(self.smallest, self.tables["general"].share.max(), CURVE)
+        )
+
+    def largest(self, ceiling: float) -> Array:
+        """(R,) per draw, the largest share whose general loss is under the ceiling; -1 where none is."""
+        shares = share_grid(self.smallest, 1.0)
+        return crossing(shares, self.draws("general", shares), ceiling)
+
+
+def believe(
+    observations: Sequence[Observation],
+    params: int,
+    tokens: int,
+    config: ChooseConfig,
+    parents: Mapping[Role, float] | None = None,
+) -> Believed:
+    """Every law fitted on these observations, and what of it to believe at `params` and `tokens`.
+
+    `parents` are the target's losses before training, in nats per token, where the table has no rows of them.
+
+    Raises ConfigError when the observations cannot carry a law, or none that reaches so far.
+    """
+    tables, warnings = tabulate(observations)
+    if not config.extrapolate:
+        _refuse_far(tables, params, tokens, config)
+    known = starts(observations)
+    for role, loss in (parents or {}).items():
+        known[role].setdefault(params, loss)
+    candidates, left_out = fit_all(tables, known, params=params, tokens=tokens, config=config)
+    voices = {role: _voices(candidates, role, params, tokens, config) for role in tables}
+    heard = [one.candidate for both in voices.values() for one in both]
+    doubts = [doubt for both in voices.values() for doubt in both[0].candidate.doubts(config)]
+    warnings = [*warnings, *left_out, *doubts, *_distance(tables, heard, params, tokens, config)]
+    return Believed(tables, candidates, voices, params, tokens, config, warnings)
+
+
+def _voices(
+    candidates: Sequence[Candidate], role: Role, params: float, tokens: float, config: ChooseConfig
+) -> tuple[Voice, ...]:
+    if config.law == "combined":
+        # How far the laws are apart is in the pool itself.
+        return tuple(
+            Voice(weight, one, one.forecast(tokens, config)) for one, weight in weigh(candidates, role, config)
+        )
+    one = pick(candidates, role, config)
+    away = spread(candidates, one, params, tokens, config)
+    return (Voice(1.0, one, one.forecast(tokens, config, away)),)
+
+
+def _refuse_far(tables: dict[Role, Table], params: float, tokens: float, config: ChooseConfig) -> None:
+    runs = tables["general"].runs
+    tokens_run, largest = float(runs.tokens.max()), float(runs.params.max())
+    far: list[str] = []
+    if tokens > config.far_tokens * tokens_run:
+        far.append(
+            f"{tokens:,} tokens are {tokens / tokens_run:.1f} times the longest run ({tokens_run:,.0f}), and beyond "
+            f"{config.far_tokens:g} times no law has been checked: run proxies of "
+            f"{np.ceil(tokens / config.far_tokens):,.0f} tokens or more"
+        )
+    if params > config.far_size * largest:
+        far.append(
+            f"{params:,} parameters are {params / largest:.1f} times the largest model run ({largest:,.0f}), and "
+            f"beyond {config.far_size:g} times no law has been checked: run a model of "
+            f"{np.ceil(params / config.far_size):,.0f} parameters or more"
+        )
+    if count_levels(runs.params) == 1 and not 1 / config.same_size <= params / largest <= config.same_size:
+        far.append(
+            f"all {len(runs)} general observations are of one size ({largest:,.0f} parameters) and the target has "
+            f"{params:,}: one size tells nothing of another; run the target's size, or two more sizes beside this one"
+        )
+    if far:
+        raise ConfigError(f"{'. '.join(far)}. To have an answer all the same, set choose.extrapolate to true")
+
+
+def _distance(
+    tables: dict[Role, Table], heard: Sequence[Candidate], params: float, tokens: float, config: ChooseConfig
+) -> list[str]:
+    """How far the question lies from the runs, in words."""
+    found = []
+    runs = tables["general"].runs
+    groups = min(len(set(one.table.group)) for one in heard)
+    if groups < config.few_groups:
+        found.append(f"few groups: {groups} independent trunks; intervals rest mostly on what was held out")
+    if count_levels(runs.params) == 1 and abs(np.log(runs.params[0] / params)) > 0.02:
+        found.append(
+            f"extrapolates beyond the one model size run ({runs.params[0]:,.0f} parameters): the target has {params:,}"
+        )
+    if any(not one.eligible for one in heard):
+        found.append(f"extrapolates beyond the model size run: the law has no size, the target's is {params:,}")
+    if count_levels(runs.tokens) == 1 and abs(np.log(runs.tokens[0] / tokens)) > 0.05:
+        found.append(
+            f"extrapolates beyond the one run length tried ({runs.tokens[0]:,.0f} tokens): loss is taken as if final"
+        )
+    if tokens > config.far_tokens * runs.tokens.max():
+        found.append(
+            f"extrapolates beyond {config.far_tokens:g} times the longest run ({runs.tokens.max():,.0f} tokens)"
+        )
+    if params > config.far_size * runs.params.max():
+        found.append(
+            f"extrapolates beyond {config.far_size:g} times the largest model run ({runs.params.max():,.0f} parameters)"
+        )
+    if any(not one.fit.held_out for one in heard):
+        found.append("too few runs to hold any out: intervals hold sampling error only")
+    return found
+
+
+def name(voices: Sequence[Voice]) -> str:
+    if len(voices) == 1:
+        return voices[0].candidate.name
+    return " + ".join(f"{one.weight:.0%} {one.candidate.name}" for one in voices)
+
+
+def portions(weights: Sequence[float], whole: int) -> list[int]:
+    """`whole` things in proportion to weights that sum to 1: largest remainders."""
+    exact = np.asarray(weights) * whole
+    counts = np.floor(exact).astype(int)
+    counts[np.argsort(counts - exact, kind="stable")[: whole - int(counts.sum())]] += 1
+    return [int(count) for count in counts]
+
+
+def around(value: float, draws: Array) -> Interval:
+    """The interval of these draws, stretched to hold the best estimate."""
+    low, high = np.quantile(draws, [(1 - SPREAD) / 2, (1 + SPREAD) / 2])
+    return Interval(value=value, low=min(float(low), value), high=max(float(high), value), confidence=SPREAD)
+
+
+def share_grid(low: float, high: float) -> Array:
+    return np.asarray(np.arange(round(low / GRID), round(high / GRID) + 1) * GRID, dtype=float)
+
+
+def crossing(shares: Array, losses: Array, ceiling: float) -> Array:
+    """(R,) where each of the rising curves (R, n) over `shares` (n,) crosses `ceiling`, by linear interpolation;
+    -1 where it starts above, the last share where it ends below."""
+    under = losses <= ceiling
+    last = np.where(under.all(axis=1), len(shares) - 1, under.argmin(axis=1) - 1)
+    rows, after = np.arange(len(losses)), np.minimum(last + 1, len(shares) - 1)
+    low, high = losses[rows, last], losses[rows, after]
+    rises = (after > last) & (high > low)
+    part = np.where(rises, (ceiling - low) / np.where(rises, high - low, 1.0), 0.0)
+    return np.where(last < 0, -1.0, shares[last] + part * (shares[after] - shares[last]))
