@@ -1,0 +1,64 @@
+"""params.yaml as a whole, and what a person may ask without editing it."""
+
+from typing import Any
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from ratoon.config.assess import AssessConfig, GateConfig
+from ratoon.config.declaration import Declared, Name, Share
+from ratoon.config.prepare import PrepareConfig
+from ratoon.config.sweep import ChooseConfig, SweepConfig
+from ratoon.config.train import TrainConfig
+
+
+class RefreshConfig(Declared):
+    base: Name = "nano"
+    sources: tuple[Name, ...] = Field(min_length=2, description="declared in data/sources")
+    model: Name | None = Field(None, description="registered model; none: ratoon-<base>")
+    budget: str = Field("default", description="an entry of budgets")
+    push: bool = Field(True, description="push the editions to the DVC remote")
+
+    @property
+    def line(self) -> str:
+        return self.model or f"ratoon-{self.base}"
+
+
+class Params(Declared):
+    """params.yaml as a whole: one section per verb."""
+
+    refresh: RefreshConfig
+    prepare: PrepareConfig
+    sweep: SweepConfig
+    choose: ChooseConfig = ChooseConfig()
+    train: TrainConfig
+    assess: AssessConfig = AssessConfig()
+    promote: GateConfig = GateConfig()
+    budgets: dict[str, dict[str, dict[str, Any]]] = Field(
+        default_factory=dict, description="named changes to the sections above: budget -> section -> key -> value"
+    )
+
+
+class Ask(Declared):
+    """What a person may ask of one refresh without editing params.yaml. Empty fields: as params.yaml says."""
+
+    base: str | None = Field(None, description="a base declared in models/bases")
+    budget: str | None = Field(None, description="an entry of budgets in params.yaml, such as small")
+    ratio: Share | None = Field(None, description="take this domain share and do not choose one, 0..1")
+    tolerance: PositiveFloat | None = Field(None, description="how far general loss may rise, 0.02 for 2%")
+    tokens: PositiveInt | None = Field(None, description="tokens of the target run")
+    seed: int | None = Field(None, description="order of the data and of every draw")
+    force: bool = Field(False, description="go on even where nothing is new since the last refresh")
+
+    def changes(self) -> dict[str, dict[str, Any]]:
+        """As sections of params.yaml."""
+        wanted: dict[str, dict[str, Any]] = {
+            "refresh": {"base": self.base},
+            "choose": {"ratio": self.ratio, "tolerance": self.tolerance, "seed": self.seed},
+            "train": {"tokens": self.tokens, "seed": self.seed},
+            "promote": {"max_general_loss": self.tolerance},
+        }
+        return {
+            section: kept
+            for section, keys in wanted.items()
+            if (kept := {key: value for key, value in keys.items() if value is not None})
+        }

@@ -1,0 +1,63 @@
+"""data/sources/*.yaml: which text there is."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveFloat
+
+from ratoon.config.declaration import Declared, Kind, Name, Role, Share
+
+
+class Columns(Declared):
+    """Which field of a record holds what. Only `text` must exist; the others are kept when found."""
+
+    text: str = "text"
+    url: str = "url"
+    date: str = "date"
+    language: str = "language"
+    license: str = "license"
+
+
+class Packages(Declared):
+    """Text that ships with installed Python packages: real, pinned, and there without a network."""
+
+    packages: tuple[str, ...] = Field(min_length=1, description="distribution names, as pip knows them")
+    content: Literal["prose", "code"] = Field(
+        description="prose: docstrings and documentation files; code: Python source"
+    )
+
+
+class Files(Declared):
+    """A file, folder, glob or fsspec URL: .txt .md .jsonl .parquet .csv, also .gz and .zst."""
+
+    path: str = Field(description="relative to the project; a folder may be empty or not exist yet if optional")
+    columns: Columns = Columns()
+    optional: bool = Field(False, description="true: a path that holds nothing yet is not an error")
+
+
+class Dataset(Declared):
+    """A dataset of the Hugging Face hub, read when online."""
+
+    dataset: str
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    columns: Columns = Columns()
+
+
+Origin = Packages | Files | Dataset
+
+
+class Source(Declared):
+    """A declared corpus."""
+
+    name: Name
+    role: Role = Field(description="general: what must be kept; domain: what is to be learned")
+    origins: tuple[Origin, ...] = Field(min_length=1)
+    description: str = ""
+    license: str | None = None
+    language: str | None = None
+    kind: Kind = Field("prose", description="which rules of prepare apply")
+    weight: PositiveFloat = Field(1.0, description="share among the sources of the same role")
+    max_bad_share: Share = Field(
+        0.01, description="share of records that may be unreadable before ingesting refuses the whole source"
+    )
