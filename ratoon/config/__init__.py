@@ -10,7 +10,7 @@ from ratoon.config.declaration import ConfigError, Declared, Kind, Name, Role, S
 from ratoon.config.params import Ask, Params, RefreshConfig
 from ratoon.config.prepare import Dedup, HeldOut, NearDuplicates, Paragraphs, PrepareConfig, Thresholds
 from ratoon.config.reading import base, benchmark, declared, load, merge, parse, read_yaml, source
-from ratoon.config.sources import Columns, Dataset, Files, Origin, Packages, Source
+from ratoon.config.sources import Columns, Dataset, Files, Origin, Packages, Source, WebPages
 from ratoon.config.sweep import ChooseConfig, SweepConfig
 from ratoon.config.train import Schedule, TrainConfig
 
@@ -50,6 +50,7 @@ __all__ = [
     "T",
     "Thresholds",
     "TrainConfig",
+    "WebPages",
     "base",
     "benchmark",
     "declared",

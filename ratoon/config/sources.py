@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from ratoon.config.declaration import Declared, Kind, Name, Role, Share
 
@@ -26,11 +26,32 @@ class Packages(Declared):
     )
 
 
+class WebPages(Declared):
+    """How pages of WARC and WET archives become text, and which are left alone."""
+
+    extractor: Literal["trafilatura", "resiliparse"] = Field(
+        "trafilatura", description="of main text; resiliparse is several times faster and keeps more boilerplate"
+    )
+    prefer: Literal["precision", "balance", "recall"] = Field(
+        "precision", description="precision: rather lose text than keep menus (FineWeb's setting, arXiv:2406.17557)"
+    )
+    max_bytes: PositiveInt = Field(5_000_000, description="of a page's HTML; longer pages are left out")
+    block: tuple[str, ...] = Field(
+        (), description="files of hosts or addresses, one per line; `datatrove`: the list in that package's wheel"
+    )
+    robots_agent: str | None = Field(
+        None, description="obey, as this user agent, the robots.txt that lie with the pages; none: the crawler did"
+    )
+    robots: tuple[str, ...] = Field((), description="further archives that hold robots.txt")
+    opt_out: bool = Field(True, description="leave out pages that reserve their rights (tdm-reservation, noai)")
+
+
 class Files(Declared):
-    """A file, folder, glob or fsspec URL: .txt .md .jsonl .parquet .csv, also .gz and .zst."""
+    """A file, folder, glob or fsspec URL: .txt .md .jsonl .parquet .csv .warc .wet, also .gz and .zst."""
 
     path: str = Field(description="relative to the project; a folder may be empty or not exist yet if optional")
     columns: Columns = Columns()
+    web: WebPages = WebPages()
     optional: bool = Field(False, description="true: a path that holds nothing yet is not an error")
 
 

@@ -16,10 +16,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 
-from ratoon.config import Columns, ConfigError
+from ratoon.config import Columns, ConfigError, WebPages
 
 BOM = b"\xef\xbb\xbf"
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+ARCHIVES = frozenset({".warc", ".wet"})
 
 INVALID_UTF8, NUL, EMPTY = "invalid UTF-8", "NUL bytes", "empty text"
 NOT_JSON, NOT_OBJECT, NO_TEXT, NOT_STRING = "not JSON", "not a JSON object", "no text", "text is not a string"
@@ -55,20 +56,29 @@ def _member(name: str) -> PurePosixPath:
     return PurePosixPath(next((link for link in links if "://" in link), links[0]))
 
 
+def compression_of(name: str) -> str | None:
+    return COMPRESSIONS.get(_member(name).suffix)
+
+
 def readable(name: str) -> bool:
-    return suffix(name) in READERS
+    return suffix(name) in READERS or suffix(name) in ARCHIVES
 
 
 def allowed() -> str:
-    return f"{' '.join(sorted(READERS))}, each also with .gz or .zst"
+    return f"{' '.join(sorted([*READERS, *ARCHIVES]))}, each also with .gz or .zst"
 
 
-def read(file: BinaryIO, name: str, columns: Columns) -> Iterator[Record | Bad]:
+def read(file: BinaryIO, name: str, columns: Columns, web: WebPages = WebPages()) -> Iterator[Record | Bad]:  # noqa: B008
     """The records of the open file `name`, in order.
 
     Raises ConfigError for a file that is damaged, cut short or lacks the declared column.
     """
-    compression = COMPRESSIONS.get(_member(name).suffix)
+    if suffix(name) in ARCHIVES:
+        from ratoon.corpus.web.archive import read_archive
+
+        yield from (sound(item) for item in read_archive(file, name, columns, web))
+        return
+    compression = compression_of(name)
     # Arrow's stream, unlike zstandard's own, tells a cut file from one that ends.
     plain: Any = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), compression) if compression else file
     buffered: Any = io.BufferedReader(plain, 1 << 20) if compression else file

@@ -10,6 +10,7 @@ from ratoon.corpus.edition import Edition, renew
 from ratoon.corpus.formats import Bad, Record, as_json
 from ratoon.corpus.packages import installed
 from ratoon.corpus.units import UNKNOWN_SUFFIX, Input, Unit
+from ratoon.corpus.web.archive import EXPECTED
 from ratoon.corpus.workers import Report, each
 from ratoon.records import Ledger
 
@@ -114,10 +115,11 @@ def _ledger(source: Source, plan: units.Plan, tallies: list[Tally], edition: Edi
 
 
 def _refuse(source: Source, total: Tally, skipped: tuple[Input, ...]) -> None:
-    bad = total.dropped.total()
+    unreadable = {reason: n for reason, n in total.dropped.most_common() if reason not in EXPECTED}
+    bad = sum(unreadable.values())
     seen = total.documents + bad
     if bad and bad / seen > source.max_bad_share:
-        lines = [f"  {n} {reason}: {', '.join(total.examples[reason])}" for reason, n in total.dropped.most_common()]
+        lines = [f"  {n} {reason}: {', '.join(total.examples[reason])}" for reason, n in unreadable.items()]
         raise ConfigError(
             f"{bad} of {seen} records are unreadable ({bad / seen:.1%}), more than max_bad_share "
             f"{source.max_bad_share:.1%}\n" + "\n".join(lines) + "\n  mend or remove them, or raise max_bad_share"

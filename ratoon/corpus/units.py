@@ -70,7 +70,7 @@ def plan(source: Source, root: Path) -> Plan:
         else:
             inputs, others = _list(origin, root)
             skipped.extend(others)
-            found = _files(origin, inputs, declared)
+            found = _files(origin, inputs, declared, root)
         units.update({unit.shard: unit for unit in found})
     return Plan(tuple(units[key] for key in sorted(units)), tuple(skipped))
 
@@ -85,7 +85,7 @@ def records(unit: Unit) -> Iterator[Record | Bad]:
     else:
         for item in unit.inputs:
             with _opened(item) as file:
-                yield from formats.read(file, item.name, unit.origin.columns)
+                yield from formats.read(file, item.name, unit.origin.columns, unit.origin.web)
 
 
 def _packages(origin: Packages, declared: tuple[Any, ...]) -> Iterator[Unit]:
@@ -103,9 +103,25 @@ def _dataset(origin: Dataset, declared: tuple[Any, ...]) -> Unit:
     return Unit(f"hub-{slug(origin.dataset)}", digest(*declared, pinned.digest()), 0, pinned)
 
 
-def _files(origin: Files, inputs: list[Input], declared: tuple[Any, ...]) -> Iterator[Unit]:
+def _web(origin: Files, root: Path, declared: tuple[Any, ...]) -> tuple[Files, tuple[Any, ...]]:
+    """The origin with its lists found, and what its pages depend on beside themselves."""
+    from ratoon.corpus.web import blocklist
+
+    web = origin.web.model_copy(
+        update={
+            "block": tuple(name if name == blocklist.WHEEL else str(root / name) for name in origin.web.block),
+            "robots": tuple(str(root / name) for name in origin.web.robots),
+        }
+    )
+    key = (origin.web.digest(), blocklist.content(web.block), blocklist.content(web.robots))
+    return origin.model_copy(update={"web": web}), (*declared, *key)
+
+
+def _files(origin: Files, inputs: list[Input], declared: tuple[Any, ...], root: Path) -> Iterator[Unit]:
     buckets: dict[int, list[Input]] = {}
     declared = (*declared, tuple(sorted(origin.columns.model_dump().items())))
+    if any(formats.suffix(item.name) in formats.ARCHIVES for item in inputs):
+        origin, declared = _web(origin, root, declared)
     for item in inputs:
         if item.size >= LARGE_BYTES:
             name = f"{slug(item.name.rpartition('/')[2])}-{zlib.crc32(item.name.encode()):08x}"
