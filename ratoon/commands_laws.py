@@ -2,14 +2,16 @@
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from ratoon.commands import DONE, WRONG, embedded, percent, report_path
 from ratoon.config import ChooseConfig, ConfigError, Role
 
 if TYPE_CHECKING:
+    from ratoon.laws.design.next_run import Rule
     from ratoon.laws.tables.reading import Sheet
     from ratoon.laws.tables.runtable import RunTable
 
@@ -26,9 +28,11 @@ def fit(asked: argparse.Namespace, root: Path | None) -> int:
         table,
         law=asked.law,
         target=target_of(asked),
-        decide=bool(asked.tolerance or parent),
+        decide=bool(asked.tolerance or asked.goal or parent),
         parent=parent,
         config=config,
+        available_domain_tokens=domain_tokens_of(asked),
+        rule=rule_of(root),
     )
     page = None
     if asked.out:
@@ -50,7 +54,8 @@ def choose(asked: argparse.Namespace, root: Path | None) -> int:
     from ratoon.laws.decision.study import parents, round_target
     from ratoon.report import laws_text
 
-    table, config = table_of(asked, root), config_of(asked, root)
+    table, config = table_of(asked, root), config_of(asked, root, law=asked.law)
+    available = domain_tokens_of(asked)
     observations = table.observations()
     params, tokens = round_target(table, target_of(asked))
     known = parents(observations, params, parent_of(asked))
@@ -60,21 +65,49 @@ def choose(asked: argparse.Namespace, root: Path | None) -> int:
         tokens=tokens,
         parent_general=known["general"],
         parent_domain=known["domain"],
-        config=ChooseConfig.model_validate({**config.model_dump(), "law": asked.law or config.law}),
+        config=config,
+        available_domain_tokens=available,
+        rule=rule_of(root),
     )
     print(choice.model_dump_json(indent=2) if asked.json else laws_text.choice(choice, table.notes))
     return DONE
 
 
-def config_of(asked: argparse.Namespace, root: Path | None) -> ChooseConfig:
+def config_of(asked: argparse.Namespace, root: Path | None, **also: Any) -> ChooseConfig:
     """The section `choose` of the project's params.yaml, or its defaults, with what the command line says."""
-    from ratoon.config import load
+    from ratoon.config import load, parse
 
     config = load(root).choose if root else ChooseConfig()
-    told = {"tolerance": percent(asked.tolerance)} if asked.tolerance else {}
-    return ChooseConfig.model_validate(
-        {**config.model_dump(), **told, "extrapolate": asked.extrapolate or config.extrapolate}
-    )
+    said = {
+        "tolerance": asked.tolerance and percent(asked.tolerance),
+        "goal": asked.goal,
+        "general_weight": asked.weight and percent(asked.weight),
+        "extrapolate": asked.extrapolate or None,
+        **also,
+    }
+    told = {name: value for name, value in said.items() if value is not None}
+    settings = {**config.model_dump(), **named(asked.set, "--set", "confidence=0.95"), **told}
+    found = parse(ChooseConfig, settings, "command line: choose")
+    if asked.weight is not None and found.goal != "weighted":
+        raise ConfigError(
+            f"--weight {asked.weight}: only the weighted goal has one, the goal is {found.goal}; add --goal weighted"
+        )
+    return found
+
+
+def rule_of(root: Path | None) -> "Rule":
+    """When an interval is narrow enough and a further run worth its price: the project's, or the defaults."""
+    from ratoon.config import SweepConfig, load
+    from ratoon.laws.design.next_run import Rule
+
+    if root:
+        sweep = load(root).sweep
+        return Rule(sweep.width, sweep.price)
+    return Rule(SweepConfig.model_fields["width"].default, SweepConfig.model_fields["price"].default)
+
+
+def domain_tokens_of(asked: argparse.Namespace) -> int | None:
+    return None if asked.domain_tokens is None else count(asked.domain_tokens, "--domain-tokens", "20M")
 
 
 def table_of(asked: argparse.Namespace, root: Path | None) -> "RunTable":
@@ -146,7 +179,7 @@ def target_of(asked: argparse.Namespace) -> dict[str, float]:
         try:
             if name not in INPUTS:
                 raise ValueError
-            found[name] = float(value[:-1]) * UNITS[value[-1]] if value[-1:] in UNITS else float(value)
+            found[name] = number(value)
         except ValueError:
             raise ConfigError(
                 f"--target: {item!r} is not N=... or D=... (or another input of the law); for example N=1.8e9,D=10e9"
@@ -156,6 +189,32 @@ def target_of(asked: argparse.Namespace) -> dict[str, float]:
                 f"--target: {item!r}: N and D are plain counts; for billions, {name}={value}e9 or {name}={value}B"
             )
     return found
+
+
+def number(text: str) -> float:
+    """1.8e9, 10B, 20% as plain numbers. Raises ValueError."""
+    if text.endswith("%"):
+        return float(text[:-1]) / 100
+    return float(text[:-1]) * UNITS[text[-1]] if text[-1:] in UNITS else float(text)
+
+
+def count(text: str, option: str, example: str) -> int:
+    """A plain count above 0."""
+    try:
+        found = number(text)
+    except ValueError:
+        found = 0.0
+    if not (math.isfinite(found) and found >= 1):
+        raise ConfigError(f"{option}: {text!r} is no count; for example {example}")
+    return round(found)
+
+
+def named(text: str | None, option: str, example: str) -> dict[str, str]:
+    """web=0.4,code=0.2 by name."""
+    items = [item.partition("=") for item in filter(None, (text or "").split(","))]
+    if wrong := [name for name, _, value in items if not name or not value]:
+        raise ConfigError(f"{option}: {wrong[0]!r} is not NAME=VALUE; for example {example}")
+    return {name: value for name, _, value in items}
 
 
 def parent_of(asked: argparse.Namespace) -> dict[Role, float]:

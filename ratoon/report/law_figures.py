@@ -77,11 +77,17 @@ def _runs(panel: Panel, believed: Believed, role: Role) -> list[Markup]:
     ]
 
 
+def decided(choice: Choice) -> Interval:
+    """Of what the choice rests on: the best share under a weighted goal, the largest under the ceiling otherwise."""
+    return choice.best or choice.interval
+
+
 def _interval_of(panel: Panel, choice: Choice | None) -> Markup:
     if choice is None:
         return Markup()
-    left, _ = panel.at(max(choice.interval.low, 0), panel.y[0])
-    right, _ = panel.at(min(choice.interval.high, 1), panel.y[0])
+    band = decided(choice)
+    left, _ = panel.at(max(band.low, 0), panel.y[0])
+    right, _ = panel.at(min(band.high, 1), panel.y[0])
     return drawing.box((left, panel.top), (right, panel.floor), "choice-band")
 
 
@@ -141,7 +147,7 @@ def contours(study: Study, role: Role) -> Markup:
 
 
 def _chosen_here(panel: Panel, choice: Choice, y: float) -> Markup:
-    low, high = (panel.at(min(max(x, 0), 1), 0)[0] for x in (choice.interval.low, choice.interval.high))
+    low, high = (panel.at(min(max(x, 0), 1), 0)[0] for x in (decided(choice).low, decided(choice).high))
     return drawing.line([(low, y), (high, y)], "range ink")
 
 

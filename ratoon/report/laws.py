@@ -110,6 +110,7 @@ def render(study: Study, points: Mapping[str, Sequence[HeldOutPoint]], figures: 
     context = {
         "study": study,
         "choice": study.choice,
+        "band": study.choice and law_figures.decided(study.choice),
         "name": Path(study.table.sheet.where).name,
         "law_count": len({one.law for one in study.laws}),
         "lede": f"Believed: {', '.join(_believed(study))}.",

@@ -72,7 +72,7 @@ def _marked(parameter: Parameter) -> str:
 
 def page(study: Study, written: str | None = None) -> str:
     """Laws, what they say of the target, and everything a reader should know before believing it."""
-    blocks = [table(study), _outcome(study), _notes(study.warnings)]
+    blocks = [table(study), _outcome(study), notes_of(study.warnings)]
     if written:
         blocks.append(f"{'page':<{INDENT}}{written}")
     return "\n".join(block for block in blocks if block)
@@ -82,8 +82,8 @@ def choice(found: Choice, notes: Iterable[str] = ()) -> str:
     """The choice alone."""
     lines = [*_choice(found)]
     for role, interval in (("general", found.predicted_general), ("domain", found.predicted_domain)):
-        lines += _entry(role, f"{_nats(interval)} predicted")
-    return "\n".join([*lines, *_price(found), *filter(None, [_notes([*notes, *found.warnings])])])
+        lines += entry(role, f"{nats(interval)} predicted")
+    return "\n".join([*lines, *_price(found), *filter(None, [notes_of([*notes, *found.warnings])])])
 
 
 def _outcome(study: Study) -> str:
@@ -91,7 +91,7 @@ def _outcome(study: Study) -> str:
     if study.choice:
         lines += _choice(study.choice)
     for on, interval in study.predicted.items():
-        lines += _entry(on, f"{_nats(interval)} predicted")
+        lines += entry(on, f"{nats(interval)} predicted")
     if study.choice:
         lines += _price(study.choice)
     return "\n".join(lines)
@@ -101,11 +101,11 @@ def _choice(choice: Choice) -> list[str]:
     largest = choice.interval
     best = choice.best
     return [
-        *_entry("domain share", f"{choice.share:.2f}"),
-        *(_entry("best", f"{best.value:.2f} [{best.low:.2f}, {best.high:.2f}] by the weighted goal") if best else ()),
-        *_entry("largest", f"{largest.value:.2f} [{largest.low:.2f}, {largest.high:.2f}] that keeps within tolerance"),
-        *_entry("because", f"{choice.reason} (law: {choice.law})"),
-        *_entry("ceiling", f"{choice.ceiling_nats:.4f} nats/token of general loss"),
+        *entry("domain share", f"{choice.share:.2f}"),
+        *(entry("best", f"{best.value:.2f} [{best.low:.2f}, {best.high:.2f}] by the weighted goal") if best else ()),
+        *entry("largest", f"{largest.value:.2f} [{largest.low:.2f}, {largest.high:.2f}] that keeps within tolerance"),
+        *entry("because", f"{choice.reason} (law: {choice.law})"),
+        *entry("ceiling", f"{choice.ceiling_nats:.4f} nats/token of general loss"),
     ]
 
 
@@ -115,25 +115,25 @@ def _price(choice: Choice) -> list[str]:
         others = ", ".join(
             f"{law} {share:.2f}" if share else f"{law} none" for law, share in choice.second_opinion.items()
         )
-        lines += _entry("other laws", others)
+        lines += entry("other laws", others)
     if choice.regret is not None:
-        lines += _entry("regret", f"{choice.regret:.4f} expected, against the best share of each draw")
+        lines += entry("regret", f"{choice.regret:.4f} expected, against the best share of each draw")
     if choice.drift:
-        lines += _entry("drift", choice.drift)
+        lines += entry("drift", choice.drift)
     if choice.further:
-        lines += _entry("further run", choice.further.reason)
+        lines += entry("further run", choice.further.reason)
     return lines
 
 
-def _nats(interval: Interval) -> str:
+def nats(interval: Interval) -> str:
     return f"{interval.value:.4f} nats/token [{interval.low:.4f}, {interval.high:.4f}]"
 
 
-def _notes(warnings: Iterable[str]) -> str:
+def notes_of(warnings: Iterable[str]) -> str:
     return "\n".join(textwrap.fill(f"note: {warning}", WIDTH, subsequent_indent="      ") for warning in warnings)
 
 
-def _entry(name: str, text: str) -> list[str]:
+def entry(name: str, text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=f"{name:<{INDENT}}", subsequent_indent=" " * INDENT)
 
 

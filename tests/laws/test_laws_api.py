@@ -14,7 +14,19 @@ import pytest
 
 from ratoon import laws, records
 from ratoon.config import ChooseConfig, ConfigError
-from ratoon.laws import LAWS, MIXTURES, calibrate, choose, fit, law_named, leave_out, read_runs, study
+from ratoon.laws import (
+    LAWS,
+    MIXTURES,
+    MixtureRuns,
+    Rule,
+    calibrate,
+    choose,
+    fit,
+    law_named,
+    leave_out,
+    read_runs,
+    study,
+)
 from ratoon.laws.equations.chinchilla import Chinchilla
 from ratoon.laws.equations.dcpt import DCPT
 from ratoon.laws.form import Form
@@ -334,6 +346,51 @@ def test_a_study_chooses_what_choose_chooses(ratio_study):
     )
     assert ratio_study.choice == choice
     assert ratio_study.predicted["general"] == choice.predicted_general
+
+
+def test_what_a_study_believes_can_be_asked_again_without_another_fit(ratio_study):
+    asked = {
+        "params_non_embedding": 10**8,
+        "tokens": 1_600_000_000,
+        "parent_general": PARENT["general"],
+        "parent_domain": PARENT["domain"],
+    }
+    observations = read_runs(planted()).observations()
+    for changes in ({"tolerance": 0.04}, {"goal": "weighted", "general_weight": 0.6}):
+        config = FAST.model_copy(update=changes)
+        again = choose(observations, **asked, config=config, believed=ratio_study.believed)
+        assert again == choose(observations, **asked, config=config)
+
+
+def test_a_study_tells_the_run_that_would_narrow_its_choice(ratio_study):
+    asked = {"target": {"N": 1e8, "D": 1.6e9}, "decide": True, "parent": PARENT, "config": FAST}
+    told = study(read_runs(planted()), **asked, rule=Rule(width=0.01, price=0.0)).choice
+    assert ratio_study.choice.further is None
+    assert told.model_copy(update={"further": None}) == ratio_study.choice
+    assert told.further.width_after <= told.further.width_now
+    enough = study(read_runs(planted()), **asked, rule=Rule(width=1.0)).choice
+    assert "wide already" in enough.further.reason
+
+
+def test_rows_of_one_size_and_length_are_the_runs_of_mixtures():
+    shares = np.random.default_rng(0).dirichlet(np.ones(2), 20)
+    table = {
+        "web": shares[:, 0].tolist(),
+        "code": shares[:, 1].tolist(),
+        "tokens": [1e9] * 10 + [2e9] * 10,
+        "loss_a": (2 + shares[:, 0]).tolist(),
+        "loss_b": [*(2 + shares[:19, 1]).tolist(), None],
+    }
+    runs = read_runs(table, "h=web+code,loss=loss_*")
+    longest = MixtureRuns.of_table(runs)
+    assert (longest.domains, longest.evaluated) == (("web", "code"), ("loss_a", "loss_b"))
+    assert np.allclose(longest.shares, shares[10:19])
+    said = " ".join(longest.notes)
+    assert "left out, no loss: row 20" in said
+    assert "of 2 different D the rows of 2,000,000,000 are read" in said
+    assert np.allclose(MixtureRuns.of_table(runs, {"D": 9e8}).shares, shares[:10])
+    with pytest.raises(ConfigError, match="no mixture; name the columns of its shares, --columns 'h=mix_"):
+        MixtureRuns.of_table(read_runs(planted()))
 
 
 def test_a_study_believes_one_law_of_each_loss_and_shows_all(ratio_study):

@@ -1,6 +1,8 @@
 """Intervals, against planted truths, classical references and one published experiment."""
 
 import csv
+import importlib.util
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +26,8 @@ from ratoon.laws.intervals.noise import learn
 from ratoon.laws.intervals.profile import profile
 from ratoon.laws.intervals.simulate import noise_of
 
-PUBLISHED = Path(__file__).parents[3] / "shared" / "published"
+ROOT = Path(__file__).parents[2]
+PUBLISHED = ROOT.parent / "shared" / "published"
 published = pytest.mark.skipif(not PUBLISHED.exists(), reason="the published tables are not beside this checkout")
 
 SIZE, LENGTHS, TARGET = 160_000.0, (5e4, 1e5, 2e5, 4e5), 1.2e6
@@ -98,14 +101,48 @@ WARM = warm.Warm(beta0=3.0, beta1=0.004, alpha0=-0.6, alpha1=0.002, s=0.3, t=0.6
 DCPT = dcpt.DCPT(E=2.6, A=0.0, a=0.34, B=0.002, n=0.8, b=0.4, C=0.3, e=0.1, c=0.4)
 
 
+def simulations():
+    spec = importlib.util.spec_from_file_location("laws_coverage", ROOT / "benchmarks" / "laws_coverage.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_of_laws_drawn_anew_for_every_study_ninety_percent_intervals_hold_87_to_93():
+    """What 90% promises: over laws, noise and luck as they may be. Of one law it may be more (below), or less. 360
+    studies tell 90% from 86% or 94%, a cell's 60 from 80% or 98%."""
+    made, losses, shares = simulations(), [], []
+    for name, grid in itertools.product(made.FORMS, made.GRIDS.values()):
+        found = [made.own_form(name, grid, seed) for seed in range(1, 81) if seed % made.PROFILED]
+        losses.append(np.array([one.loss for one in found]))
+        shares.append(np.array([one.share for one in found]))
+    for cells in (losses, shares):
+        every = np.concatenate(cells)
+        assert 0.87 <= inside(every) <= 0.93
+        assert abs(made.bias(every)) < 0.15  # of the spread; two standard errors
+        for cell in cells:
+            likely = stats.binom(len(cell), 0.87).ppf(0.002), stats.binom(len(cell), 0.93).ppf(0.998)
+            assert likely[0] <= inside(cell) * len(cell) <= likely[1]
+
+
+def inside(quads):
+    """Of (S, 4) truth, estimate, low, high."""
+    return covered(quads[:, [0, 2, 3]])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("luck", [0.0, 0.004])
 @pytest.mark.parametrize(("form", "truth"), [(cmr.FORM, TRUTH), (dcpt.FORM, DCPT)], ids=["cmr", "dcpt"])
-def test_ninety_percent_intervals_hold_the_truth_ninety_times_in_a_hundred(form, truth, luck):
-    """250 studies: 0.9 give or take 0.05 is two and a half standard errors."""
-    losses, shares = zip(*(study(form, truth, seed, luck=luck) for seed in range(250)), strict=True)
-    assert covered(losses) == pytest.approx(0.9, abs=0.05)
-    assert covered(shares) == pytest.approx(0.9, abs=0.05)
+def test_what_one_law_lacks_of_what_might_have_been_makes_its_intervals_wide_and_never_short(form, truth, luck):
+    """An interval that is right nine times in ten over all laws and noises is right more often at those that are
+    easier than most: here measurements do not correlate along a run, the law does not bend away, and luck is none or
+    twice the noise, and no study can know it. So the bound is one of coverage below, and of width above."""
+    for found in zip(*(study(form, truth, seed, luck=luck) for seed in range(150)), strict=True):
+        assert covered(found) >= 0.87
+        middles = [(low + high) / 2 for _, low, high in found]
+        needed = np.ptp(np.quantile(middles, [0.05, 0.95]))  # were the noise known
+        assert np.median([high - low for _, low, high in found]) <= 1.4 * needed
 
 
 class Saturating(NamedTuple):

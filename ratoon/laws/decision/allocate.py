@@ -18,11 +18,21 @@ from ratoon.laws.decision.goals import EDGE, INTERIOR
 from ratoon.laws.decision.sizes import starts
 from ratoon.laws.form import Array, count_levels
 from ratoon.laws.size import train_flops
-from ratoon.laws.tables.table import own_share, tabulate
+from ratoon.laws.tables.table import Table, own_share, tabulate
 from ratoon.records import Interval, Observation
 
 FLOPS = train_flops(1.0, 1.0)  # per parameter and token
 POINTS = 512  # sizes looked at, log-spaced: between them the optimum is that of a parabola
+BESIDE = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the best size: of the curve
+
+
+@dataclass(frozen=True)
+class Split:
+    """One way to spend the compute."""
+
+    params: float
+    tokens: float
+    loss: Interval
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,7 @@ class Allocation:
     flops: float
     law: str
     reason: str
+    curve: tuple[Split, ...]  # the best one, and others around it
     warnings: tuple[str, ...]
 
 
@@ -55,29 +66,46 @@ def allocate(
             f"at least two more sizes, better three"
         )
     sizes = _range(runs.params, runs.tokens, flops, config)
+    law, left_out = _law_of_size(tables, observations, role, sizes, flops, config)
+    own = float(own_share(role, np.array([share]))[0])
+    best = best_split(_line(law, own, flops), sizes)
+    forecast = law.forecast(flops / FLOPS / best, config)
+    drawn = forecast.draws(sizes, flops / FLOPS / sizes, own)
+    params = around(best, np.array([_valley(sizes, row) for row in drawn]))
+    value, high, low = (flops / FLOPS / x for x in (params.value, params.low, params.high))
+
+    def spent(size: float) -> Split:
+        D = flops / FLOPS / size
+        return Split(size, D, around(float(law.loss(size, D, own)), forecast.draws(size, D, own)[:, 0]))
+
+    return Allocation(
+        params=params,
+        tokens=Interval(value=value, low=low, high=high, confidence=params.confidence),
+        loss=spent(best).loss,
+        share=share,
+        flops=flops,
+        law=law.name,
+        reason=INTERIOR if sizes[0] * 1.001 < best < sizes[-1] / 1.001 else EDGE,
+        curve=tuple(spent(best * by) for by in BESIDE if sizes[0] <= best * by <= sizes[-1]),
+        warnings=(*warnings, *left_out, *law.doubts(config)),
+    )
+
+
+def _law_of_size(
+    tables: dict[Role, Table],
+    observations: Sequence[Observation],
+    role: Role,
+    sizes: Array,
+    flops: float,
+    config: ChooseConfig,
+) -> tuple[Candidate, list[str]]:
+    """The law that knows size and did best on what it had not seen, and what was left out."""
     longest = flops / FLOPS / sizes.min()
     found, left_out = fit_all(tables, starts(observations), params=float(sizes.max()), tokens=longest, config=config)
     knowing = [one for one in found if one.role == role and one.fit.form.spans_sizes]
     if not knowing:
         raise ConfigError(f"no law of size could be fitted on these runs: {'; '.join(left_out)}")
-    law = min(knowing, key=lambda one: one.error)
-    own = float(own_share(role, np.array([share]))[0])
-    split = best_split(_line(law, own, flops), sizes)
-    forecast = law.forecast(flops / FLOPS / split, config)
-    drawn = forecast.draws(sizes, flops / FLOPS / sizes, own)
-    params = around(split, np.array([_valley(sizes, row) for row in drawn]))
-    tokens = [flops / FLOPS / x for x in (params.value, params.high, params.low)]
-    at = forecast.draws(split, tokens[0], own)[:, 0]
-    return Allocation(
-        params=params,
-        tokens=Interval(value=tokens[0], low=tokens[1], high=tokens[2], confidence=params.confidence),
-        loss=around(float(law.loss(split, tokens[0], own)), at),
-        share=share,
-        flops=flops,
-        law=law.name,
-        reason=INTERIOR if sizes[0] * 1.001 < split < sizes[-1] / 1.001 else EDGE,
-        warnings=(*warnings, *left_out, *law.doubts(config)),
-    )
+    return min(knowing, key=lambda one: one.error), left_out
 
 
 def _range(params: Array, tokens: Array, flops: float, config: ChooseConfig) -> Array:
@@ -89,7 +117,7 @@ def _range(params: Array, tokens: Array, flops: float, config: ChooseConfig) -> 
         raise ConfigError(
             f"{flops:.3g} FLOPs buy no run within {size:g} times the sizes ({params.min():,.0f} to "
             f"{params.max():,.0f}) and {length:g} times the tokens ({tokens.min():,.0f} to {tokens.max():,.0f}) run; "
-            f"set choose.extrapolate to true to go further"
+            f"set choose.extrapolate to true (--extrapolate) to go further"
         )
     return np.asarray(np.geomspace(low, high, POINTS))
 

@@ -117,8 +117,7 @@ def believe(
     Raises ConfigError when the observations cannot carry a law, or none that reaches so far.
     """
     tables, warnings = tabulate(observations)
-    if not config.extrapolate:
-        _refuse_far(tables, params, tokens, config)
+    refuse_far(tables, params, tokens, config)
     known = starts(observations)
     for role, loss in (parents or {}).items():
         known[role].setdefault(params, loss)
@@ -143,7 +142,10 @@ def _voices(
     return (Voice(1.0, one, one.forecast(tokens, config, away)),)
 
 
-def _refuse_far(tables: dict[Role, Table], params: float, tokens: float, config: ChooseConfig) -> None:
+def refuse_far(tables: dict[Role, Table], params: float, tokens: float, config: ChooseConfig) -> None:
+    """A target so far beyond the runs that no law was checked there, unless that was asked for."""
+    if config.extrapolate:
+        return
     runs = tables["general"].runs
     tokens_run, largest = float(runs.tokens.max()), float(runs.params.max())
     far: list[str] = []
@@ -165,7 +167,9 @@ def _refuse_far(tables: dict[Role, Table], params: float, tokens: float, config:
             f"{params:,}: one size tells nothing of another; run the target's size, or two more sizes beside this one"
         )
     if far:
-        raise ConfigError(f"{'. '.join(far)}. To have an answer all the same, set choose.extrapolate to true")
+        raise ConfigError(
+            f"{'. '.join(far)}. To have an answer all the same, set choose.extrapolate to true (--extrapolate)"
+        )
 
 
 def _distance(

@@ -6,10 +6,13 @@ from typing import get_args
 
 import numpy as np
 
-from ratoon.config import ChooseConfig, Role
-from ratoon.laws.decision.believe import GRID, SPREAD, Believed, believe, crossing, share_grid
-from ratoon.laws.decision.goals import Stakes, allowed, decide, down
+from ratoon.config import ChooseConfig, ConfigError, Role
+from ratoon.laws.decision.believe import GRID, SPREAD, Believed, believe, crossing, refuse_far, share_grid
+from ratoon.laws.decision.goals import Decision, Stakes, allowed, decide, down
 from ratoon.laws.decision.regret import expected_regret
+from ratoon.laws.design.advice import advise
+from ratoon.laws.design.next_run import Rule
+from ratoon.laws.form import Array
 from ratoon.laws.tables.nats import refuse_parent_unit
 from ratoon.laws.tables.table import own_share
 from ratoon.records import Choice, Interval, LawReport, Observation, RatioPoint
@@ -35,6 +38,8 @@ def choose(
     parent_domain: float,
     config: ChooseConfig,
     available_domain_tokens: int | None = None,
+    believed: Believed | None = None,
+    rule: Rule | None = None,
 ) -> Choice:
     """The share for a run of `tokens` at `params_non_embedding`, from finished runs with a loss.
 
@@ -42,17 +47,33 @@ def choose(
     there is, which may be read `config.domain_epochs` times. Under the goal `ceiling` the share is the one that stays
     under it with `config.confidence`, rounded down to a hundredth; where none is that sure but the best estimate keeps
     under the ceiling, the smallest share tried, with a warning. Under `weighted` it is where the goal is least. What
-    being wrong about it is expected to cost is `Choice.regret`, as regret.py counts it.
+    being wrong about it is expected to cost is `Choice.regret`, as regret.py counts it. `believed` is what `believe`
+    made of the same observations, target and parents, where that is known already. With a `rule` of what narrow enough
+    and worth its price are, `Choice.further` is the run that would narrow the choice most per FLOP.
 
     Raises ConfigError when the observations cannot carry a choice, or no share meets the tolerance.
     """
     stakes = Stakes(parent_general, parent_domain, config)
-    parents: dict[Role, float] = {"general": parent_general, "domain": parent_domain}
-    believed = believe(observations, params_non_embedding, tokens, config, parents)
-    for role, loss in parents.items():
+    if believed is None:
+        believed = believe(observations, params_non_embedding, tokens, config, stakes.parents)
+    assert (believed.params, believed.tokens) == (params_non_embedding, tokens)
+    refuse_far(believed.tables, params_non_embedding, tokens, config)
+    for role, loss in stakes.parents.items():
         refuse_parent_unit(observations, params_non_embedding, role, loss)
     largest = believed.largest(stakes.ceiling)
-    decision = decide(believed, stakes, largest, available_domain_tokens)
+    choice = _told(believed, stakes, decide(believed, stakes, largest, available_domain_tokens), largest)
+    return choice if rule is None else _advised(choice, observations, stakes, rule)
+
+
+def _advised(choice: Choice, observations: Sequence[Observation], stakes: Stakes, rule: Rule) -> Choice:
+    try:
+        return advise(choice, observations, stakes=stakes, rule=rule)
+    except ConfigError as error:  # the choice stands without it
+        return choice.model_copy(update={"warnings": (*choice.warnings, f"no further run is told: {error}")})
+
+
+def _told(believed: Believed, stakes: Stakes, decision: Decision, largest: Array) -> Choice:
+    """The decision as a record, with everything a reader should weigh it by."""
     share = decision.share
     median, low, high = np.quantile(np.maximum(largest, 0), [0.5, (1 - SPREAD) / 2, (1 + SPREAD) / 2])
     return Choice(
@@ -61,23 +82,19 @@ def choose(
         reason=decision.reason,
         law=believed.law,
         laws=tuple(one.report() for one in believed.candidates),
-        params_non_embedding=params_non_embedding,
-        tokens=tokens,
-        parent_general_nats=parent_general,
-        parent_domain_nats=parent_domain,
+        params_non_embedding=int(believed.params),
+        tokens=int(believed.tokens),
+        parent_general_nats=stakes.general,
+        parent_domain_nats=stakes.domain,
         ceiling_nats=stakes.ceiling,
-        tolerance=config.tolerance,
+        tolerance=stakes.config.tolerance,
         predicted_general=believed.interval("general", share),
         predicted_domain=believed.interval("domain", share),
         curve=believed.curve(),
         second_opinion=_second_opinion(believed, stakes, decision.cap),
         best=decision.best,
         regret=expected_regret(believed, stakes, share, decision.cap),
-        warnings=(
-            *_unsure(believed, share, stakes),
-            *believed.warnings,
-            *_after(believed, share, stakes),
-        ),
+        warnings=(*_unsure(believed, share, stakes), *believed.warnings, *_after(believed, share, stakes)),
     )
 
 

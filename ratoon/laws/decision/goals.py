@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ratoon.config import ChooseConfig, ConfigError
+from ratoon.config import ChooseConfig, ConfigError, Role
 from ratoon.laws.decision.believe import GRID, Believed, around, share_grid
 from ratoon.laws.form import Array
 from ratoon.records import Interval
@@ -32,8 +32,18 @@ class Stakes(NamedTuple):
     config: ChooseConfig
 
     @property
+    def parents(self) -> dict[Role, float]:
+        return {"general": self.general, "domain": self.domain}
+
+    @property
     def ceiling(self) -> float:
         return self.general * (1 + self.config.tolerance)
+
+    @property
+    def weight(self) -> float:
+        """Of general loss in nats, where domain loss has the rest: relative losses are losses in other units."""
+        by_general = self.config.general_weight / self.general
+        return by_general / (by_general + (1 - self.config.general_weight) / self.domain)
 
     def value(self, general: Array, domain: Array) -> Array:
         """The weighted goal, less is better: the weighted mean of both losses' relative changes."""

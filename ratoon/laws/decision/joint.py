@@ -70,7 +70,8 @@ def best_stage(
     general_limit  nats that general loss may rise by; none: any
     """
     _check(laws, space, weight)
-    tables = [_changes(general, domain, space, params) for general, domain in laws]
+    sums_at = _ends(space)
+    tables = [tuple(_change(law, space, sums_at, params) for law in pair) for pair in laws]
     values = [weight * general + (1 - weight) * domain for general, domain in tables]
     allowed = [general <= (np.inf if general_limit is None else general_limit) for general, _ in tables]
     if not allowed[0].any():
@@ -113,23 +114,23 @@ def _check(laws: Sequence[tuple[Dynamics, Dynamics]], space: Space, weight: floa
         raise ConfigError("peaks must be above 0 and steps at least 1")
 
 
-def _changes(general: Dynamics, domain: Dynamics, space: Space, params: float) -> tuple[Array, Array]:
-    """Two (schedules, parents, peaks, steps, shares): what the stage does to either loss."""
-    ends = np.array(
+def _ends(space: Space) -> Array:
+    """(schedules, peaks, steps, 2): S1 and S2 at the end of each stage."""
+    return np.array(
         [
             [[np.stack(sums(rates(peak, steps)).end) for steps in space.steps] for peak in space.peaks]
             for rates in space.schedules.values()
         ]
     )
+
+
+def _change(law: Dynamics, space: Space, ends: Array, params: float) -> Array:
+    """(schedules, parents, peaks, steps, shares): what the stage does to the loss."""
     parents = np.array([np.stack(parent) for parent in space.parents.values()])
     S1cpt, S2cpt = (ends[:, None, :, :, None, k] for k in range(2))
     S1pt, S2pt = (parents[None, :, None, None, None, k] for k in range(2))
     share = np.asarray(space.shares, dtype=float)
-
-    def change(law: Dynamics) -> Array:
-        return law.loss(S1pt, S2pt, S1cpt, S2cpt, share, params) - law.loss(S1pt, S2pt, 0.0, 0.0, share, params)
-
-    return change(general), change(domain)
+    return law.loss(S1pt, S2pt, S1cpt, S2cpt, share, params) - law.loss(S1pt, S2pt, 0.0, 0.0, share, params)
 
 
 @dataclass(frozen=True)

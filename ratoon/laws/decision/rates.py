@@ -5,7 +5,7 @@ nothing of other sizes or lengths: the runs nearest to the target's size are rea
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class RateChoice:
     general: Interval  # nats per token there
     domain: Interval
     reason: str
+    curve: tuple[Mixed, ...]  # the best share at each learning rate that was swept, where one meets the goal
     warnings: tuple[str, ...]
 
 
@@ -45,6 +46,11 @@ class _Swept:
     drawn: list[Surface]
     shares: tuple[float, float]
     rates: tuple[float, float]
+    tried: tuple[float, ...]  # learning rates
+
+    def held_at(self, rate: float) -> "_Swept":
+        """The same at one learning rate alone."""
+        return replace(self, rates=(rate, rate))
 
 
 def choose_rate(
@@ -77,12 +83,14 @@ def choose_rate(
     if best.at_ends:
         warnings.append(f"the best {' and '.join(best.at_ends)} is the last one swept: widen the sweep there")
     at = best.share, best.rate
+    along = [_best(general.surface, domain.surface, general.held_at(lr), stakes, certain=False) for lr in general.tried]
     return RateChoice(
         share=around(best.share, np.array([one.share for one in each] or [best.share])),
         rate=around(best.rate, np.array([one.rate for one in each] or [best.rate])),
         general=around(best.general, np.array([float(one.loss(*at)) for one in general.drawn])),
         domain=around(best.domain, np.array([float(one.loss(*at)) for one in domain.drawn])),
         reason=_why(best, stakes),
+        curve=tuple(one for one in along if one is not None),
         warnings=tuple(warnings),
     )
 
@@ -96,11 +104,7 @@ def _why(best: Mixed, stakes: Stakes) -> str:
 def _best(general: Surface, domain: Surface, box: _Swept, stakes: Stakes, *, certain: bool = True) -> Mixed | None:
     """None: nothing swept is under the ceiling; an error where that is `certain`."""
     if stakes.config.goal == "weighted":
-        # Relative losses are losses in other units: weights that say so, scaled to sum to one.
-        by_general = stakes.config.general_weight / stakes.general
-        by_domain = (1 - stakes.config.general_weight) / stakes.domain
-        weight = by_general / (by_general + by_domain)
-        return best_on_surfaces(general, domain, shares=box.shares, rates=box.rates, weight=weight)
+        return best_on_surfaces(general, domain, shares=box.shares, rates=box.rates, weight=stakes.weight)
     try:
         return best_on_surfaces(general, domain, shares=box.shares, rates=box.rates, ceiling=stakes.ceiling)
     except ConfigError:
@@ -112,7 +116,9 @@ def _best(general: Surface, domain: Surface, box: _Swept, stakes: Stakes, *, cer
 def _swept(
     observations: Sequence[Observation], role: Role, params: int, config: ChooseConfig
 ) -> tuple[_Swept, list[str]]:
-    tables, warnings = tabulate(observations)
+    tables, _ = tabulate(observations)
+    # That runs differ in their rates is worth a word everywhere but here.
+    _, warnings = tabulate([x.model_copy(update={"learning_rate": 0.0}) for x in observations])
     table = tables[role].near_size(params)
     longest = table.runs.tokens.max()
     table = table.where(np.isclose(table.runs.tokens, longest, rtol=0.02))
@@ -132,4 +138,4 @@ def _swept(
     surfaces = [Surface(**dict(zip(TERMS, row.tolist(), strict=True)), lr0=lr0) for row in drawn.coefficients]
     surface = Surface(**dict(zip(TERMS, fitted.coefficients.tolist(), strict=True)), lr0=lr0)
     box = (float(share.min()), float(share.max())), (float(lr.min()), float(lr.max()))
-    return _Swept(surface, surfaces, *box), warnings
+    return _Swept(surface, surfaces, *box, tuple(np.unique(lr).tolist())), warnings

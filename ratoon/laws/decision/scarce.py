@@ -21,10 +21,23 @@ from ratoon.config import ChooseConfig, ConfigError
 from ratoon.laws.decision.believe import GRID, Believed, around, believe, share_grid
 from ratoon.laws.decision.goals import EDGE, INTERIOR, TOLERANCE
 from ratoon.laws.equations.repetition import REPEATS, effective_tokens
-from ratoon.laws.form import Array
+from ratoon.laws.form import Array, Mask
 from ratoon.records import Interval, Observation
 
 LONGEST = "limited by the longest run allowed"
+SHOWN = 7  # shares of the curve, beside the best
+
+
+@dataclass(frozen=True)
+class Supplied:
+    """One share, and the run that the text lasts for there. Losses are nats per token at its end."""
+
+    share: float
+    tokens: float
+    epochs: float  # times the domain text is read
+    domain: Interval
+    general: Interval
+    sure: float | None  # confidence with which general loss is under its ceiling; None: there is no ceiling
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,7 @@ class ScarceChoice:
     general: Interval
     reason: str
     law: str
+    curve: tuple[Supplied, ...]  # the best one, and others through the shares tried
     warnings: tuple[str, ...]
 
 
@@ -87,35 +101,78 @@ def best_supply(believed: Believed, supply: Supply, ceiling: float | None = None
     """Over the shares tried; `believed` must reach to the longest run that `supply` allows."""
     table = believed.tables["domain"]
     shares = share_grid(max(float(table.share[table.share > 0].min()), GRID), float(table.share.max()))
-    D, fresh = supply.tokens(shares), supply.effective(shares)
-    domain = believed.draws("domain", shares, tokens=fresh)
-    general = believed.draws("general", shares, tokens=D)
-    under = np.ones_like(domain, dtype=bool) if ceiling is None else general <= ceiling
-    sure = under.mean(axis=0) >= believed.config.confidence if ceiling is not None else under[0]
+    runs = _Runs.of(believed, supply, shares, ceiling)
+    sure = np.ones(len(shares), dtype=bool) if ceiling is None else runs.confidence >= believed.config.confidence
     if not sure.any():
-        raise ConfigError(
-            f"no share keeps general loss under {ceiling:.4f} nats with confidence {believed.config.confidence:g} in "
-            f"the run that its domain text lasts for; the surest, {shares[under.mean(axis=0).argmax()]:.2f}, does so "
-            f"with {under.mean(axis=0).max():.0%}. Raise the tolerance, or shorten the run"
-        )
-    best = int(np.where(sure, believed.best("domain", shares, tokens=fresh), np.inf).argmin())
-    possible = np.where(under.any(axis=1, keepdims=True), under, sure)
-    each = np.where(possible, domain, np.inf).argmin(axis=1)
-    share = round(float(shares[best]), 2)
-    ends = around(float(D[best]), D[each])
+        raise ConfigError(_letter(runs, believed.config.confidence, ceiling))
+    best = int(np.where(sure, believed.best("domain", shares, tokens=runs.fresh), np.inf).argmin())
+    possible = np.where(runs.under.any(axis=1, keepdims=True), runs.under, sure)
+    each = np.where(possible, runs.domain, np.inf).argmin(axis=1)
+    others = np.linspace(0, len(shares) - 1, SHOWN).round().astype(int).tolist()
+    curve = {k: runs.at(k, ceiling is not None) for k in sorted({best, *others})}
     return ScarceChoice(
-        share=around(share, shares[each]),
-        tokens=ends,
-        epochs=float(shares[best] * D[best] / supply.unique),
-        domain=around(float(believed.best("domain", share, tokens=fresh[best])[0]), domain[:, best]),
-        general=around(float(believed.best("general", share, tokens=D[best])[0]), general[:, best]),
-        reason=_why(best, sure, D, supply),
+        share=around(curve[best].share, shares[each]),
+        tokens=around(curve[best].tokens, runs.tokens[each]),
+        epochs=curve[best].epochs,
+        domain=curve[best].domain,
+        general=curve[best].general,
+        reason=_why(best, sure, runs.tokens, supply),
         law=believed.law,
+        curve=tuple(curve.values()),
         warnings=tuple(believed.warnings),
     )
 
 
-def _why(best: int, sure: Array, D: Array, supply: Supply) -> str:
+@dataclass(frozen=True)
+class _Runs:
+    """The run at each of n shares: (n,) tokens and those it would take without repeats, (R, n) draws of its losses."""
+
+    believed: Believed
+    supply: Supply
+    shares: Array
+    tokens: Array
+    fresh: Array
+    domain: Array
+    general: Array
+    under: Mask  # (R, n): general loss is under the ceiling
+
+    @classmethod
+    def of(cls, believed: Believed, supply: Supply, shares: Array, ceiling: float | None) -> "_Runs":
+        D, fresh = supply.tokens(shares), supply.effective(shares)
+        domain = believed.draws("domain", shares, tokens=fresh)
+        general = believed.draws("general", shares, tokens=D)
+        under = general <= (np.inf if ceiling is None else ceiling)
+        return cls(believed, supply, shares, D, fresh, domain, general, under)
+
+    @property
+    def confidence(self) -> Array:
+        """(n,) with which general loss is under the ceiling."""
+        return np.asarray(self.under.mean(axis=0))
+
+    def at(self, k: int, bounded: bool) -> Supplied:
+        share, tokens = round(float(self.shares[k]), 2), float(self.tokens[k])
+        domain = float(self.believed.best("domain", share, tokens=self.fresh[k])[0])
+        general = float(self.believed.best("general", share, tokens=tokens)[0])
+        return Supplied(
+            share=share,
+            tokens=tokens,
+            epochs=float(self.shares[k] * tokens / self.supply.unique),
+            domain=around(domain, self.domain[:, k]),
+            general=around(general, self.general[:, k]),
+            sure=float(self.confidence[k]) if bounded else None,
+        )
+
+
+def _letter(runs: _Runs, wanted: float, ceiling: float | None) -> str:
+    surest = int(runs.confidence.argmax())
+    return (
+        f"no share keeps general loss under {ceiling:.4f} nats with confidence {wanted:g} in the run that its domain "
+        f"text lasts for; the surest, {runs.shares[surest]:.2f}, does so with {runs.confidence[surest]:.0%}. Raise the "
+        f"tolerance, or shorten the run"
+    )
+
+
+def _why(best: int, sure: Mask, D: Array, supply: Supply) -> str:
     if best + 1 < len(sure) and not sure[best + 1]:
         return TOLERANCE
     if best in (0, len(sure) - 1):

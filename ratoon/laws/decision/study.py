@@ -12,6 +12,7 @@ from ratoon.laws.decision.believe import Believed, around, believe
 from ratoon.laws.decision.candidates import LAWS as RATIO_LAWS
 from ratoon.laws.decision.choose import choose
 from ratoon.laws.decision.evidence import Evidence, gather
+from ratoon.laws.design.next_run import Rule
 from ratoon.laws.fitting.fit import fit
 from ratoon.laws.fitting.pin import would_pin
 from ratoon.laws.form import Form, count_levels
@@ -70,6 +71,8 @@ def study(
     decide: bool = False,
     parent: Mapping[Role, float] | None = None,
     config: ChooseConfig | None = None,
+    available_domain_tokens: int | None = None,
+    rule: Rule | None = None,
 ) -> Study:
     """Fit, compare and, with `decide`, choose.
 
@@ -77,6 +80,7 @@ def study(
             all of them by how well they did (losses without a ratio: as `auto`). None: what `config` says of ratios
     target  N and D of the run asked about, the largest run's where not given; other inputs of the law as well
     decide  take the ratio too: a table with losses of both roles, and the parent's, by `parent` or by rows of 0 tokens
+    rule    and tell the run that would narrow the choice most, and whether it is worth its price by this rule
 
     Raises ConfigError where the runs cannot carry the law asked for.
     """
@@ -85,7 +89,7 @@ def study(
     law = law or (config.law if table.both_roles else "auto")
     if table.both_roles and (law in MIXED or law in RATIO_LAWS):
         config = ChooseConfig.model_validate({**config.model_dump(), "law": law})
-        return _of_ratios(table, asked, decide, parent, config)
+        return _of_ratios(table, asked, decide, parent, config, available_domain_tokens, rule)
     if decide:
         table.observations()  # says what is missing, if anything is
         raise ConfigError(
@@ -122,27 +126,16 @@ def _of_ratios(
     decide: bool,
     parent: Mapping[Role, float] | None,
     config: ChooseConfig,
+    available: int | None,
+    rule: Rule | None,
 ) -> Study:
     _refuse_few_ratios(table)
     observations = table.observations()
     params, tokens = round_target(table, target)
-    choice: Choice | None = None
-    refused: str | None = None
-    if decide:
-        known = parents(observations, params, parent or {})
-        try:
-            choice = choose(
-                observations,
-                params_non_embedding=params,
-                tokens=tokens,
-                parent_general=known["general"],
-                parent_domain=known["domain"],
-                config=config,
-            )
-        except ConfigError as error:
-            refused = str(error)
+    known = parents(observations, params, parent or {}) if decide else {}
     # The laws are shown at targets too far to decide about as well: with a warning, and without a choice.
-    believed = believe(observations, params, tokens, config.model_copy(update={"extrapolate": True}))
+    believed = believe(observations, params, tokens, config.model_copy(update={"extrapolate": True}), known)
+    choice, refused = _chosen(observations, believed, known, available, config, rule) if decide else (None, None)
     at = choice.share if choice else float(target.get("share", believed.smallest))
     return Study(
         table=table,
@@ -154,6 +147,31 @@ def _of_ratios(
         refused=refused,
         warnings=(*table.notes, *(choice.warnings if choice else believed.warnings)),
     )
+
+
+def _chosen(
+    observations: Sequence[Observation],
+    believed: Believed,
+    parent: Mapping[Role, float],
+    available: int | None,
+    config: ChooseConfig,
+    rule: Rule | None,
+) -> tuple[Choice | None, str | None]:
+    """The choice, or why there is none."""
+    try:
+        return choose(
+            observations,
+            params_non_embedding=int(believed.params),
+            tokens=int(believed.tokens),
+            parent_general=parent["general"],
+            parent_domain=parent["domain"],
+            config=config,
+            available_domain_tokens=available,
+            believed=believed,
+            rule=rule,
+        ), None
+    except ConfigError as error:
+        return None, str(error)
 
 
 def _refuse_few_ratios(table: RunTable) -> None:

@@ -8,16 +8,15 @@ import numpy as np
 from ratoon.config import ConfigError
 from ratoon.laws.form import Array
 from ratoon.laws.mixtures.limits import Goal, Limits
+from ratoon.laws.mixtures.question import Question
 from ratoon.laws.mixtures.regressors import LawSurface, Sum, Surface
 from ratoon.laws.mixtures.runs import MixtureRuns
-from ratoon.laws.mixtures.search import search
-from ratoon.laws.mixtures.simplex import ACTIVE, BROKEN, Optimum, solve
+from ratoon.laws.mixtures.simplex import ACTIVE, BROKEN, Optimum
 from ratoon.laws.mixtures.validate import STACK, Candidate, Comparison, Figures, compare
 from ratoon.records import Interval
 
 SPREAD = 0.9  # of every interval
 LAW_DRAWS, OTHER_DRAWS = 200, 40  # refits of a law are cheap, those of trees and a process are not
-FEWER = 4000  # mixtures simulated per draw, which also begins at the mixture chosen
 PER_DOMAIN = 3  # runs per free parameter of a log-linear law below which Olmix warns (arXiv:2602.12237)
 FAR = 0.95  # quantile of the distances between neighbouring runs beyond which a mixture is unlike any tried
 KEPT = 0.9  # share of the draws in which a ceiling must hold to go without a word
@@ -45,43 +44,25 @@ class MixtureChoice:
     def mixture(self) -> dict[str, float]:
         return {name: share.value for name, share in self.shares.items()}
 
-
-@dataclass(frozen=True)
-class _Question:
-    runs: MixtureRuns
-    goal: Goal
-    limits: Limits
-    seed: int
-
-    def best(self, surfaces: Sequence[Surface], *, near: Array | None = None) -> Optimum:
-        """By proof where losses are laws, by search elsewhere. `near`: begin there, and look less far."""
-        laws = [one for one in surfaces if isinstance(one, LawSurface)]
-        if len(laws) == len(surfaces):
-            losses = np.stack([one.loss(self.runs.shares) for one in laws], axis=1)
-            tried = self.runs.shares[[self.goal.value(losses, self.runs.shares).argmin()]]
-            return solve(laws, self.goal, self.limits, tried if near is None else near[None])
-        predict = _Predict(surfaces, self.goal.matters)
-        if near is None:
-            return search(predict, self.goal, self.limits, self.runs.shares, seed=self.seed)
-        return search(
-            predict, self.goal, self.limits, self.runs.shares, seed=self.seed, simulated=FEWER, starts=near[None]
-        )
-
-    def value(self, surfaces: Sequence[Surface], shares: Array) -> float:
-        losses = _Predict(surfaces, self.goal.matters)(shares[None])
-        return float(self.goal.value(losses, shares[None])[0])
-
-
-@dataclass(frozen=True)
-class _Predict:
-    surfaces: Sequence[Surface]
-    matters: Array
-
-    def __call__(self, shares: Array) -> Array:
-        found = np.zeros((len(shares), len(self.surfaces)))
-        for column in np.flatnonzero(self.matters).tolist():
-            found[:, column] = self.surfaces[column].loss(shares)
-        return found
+    def document(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "shares": {name: share.model_dump() for name, share in self.shares.items()},
+            "predicted": {name: loss.model_dump() for name, loss in self.predicted.items()},
+            "goal": self.goal,
+            "expected_regret": self.expected_regret,
+            "regressor": self.regressor,
+            "reason": self.reason,
+            "figures": {
+                one.name: {"random": one.random, "region": one.region, "score": one.score} for one in self.figures
+            },
+            "second_opinion": self.second_opinion,
+            "rival_regret": self.rival_regret,
+            "proven": self.optimum.proven,
+            "gap": self.optimum.gap,
+            "draws": self.draws,
+            "warnings": list(self.warnings),
+        }
 
 
 def choose_mixture(
@@ -100,28 +81,38 @@ def choose_mixture(
 
     Raises ConfigError when the runs carry no regressor, or no mixture meets the limits and ceilings.
     """
+    _refuse_others(runs, goal, limits)
+    compared = compared or compare(runs, seed=seed)
+    asked = Question(runs, goal, limits, seed)
+    optimum = asked.best(compared.picked.surfaces)
+    usual = LAW_DRAWS if _is_law(compared.picked) else OTHER_DRAWS
+    redrawn = redraw(compared, runs, usual if draws is None else draws, seed)
+    return _told(asked, compared, optimum, redrawn)
+
+
+def _refuse_others(runs: MixtureRuns, goal: Goal, limits: Limits) -> None:
     if goal.evaluated != runs.evaluated or limits.domains != runs.domains:
         raise ConfigError(
             f"goal and limits are of {goal.evaluated} and {limits.domains}, the runs of {runs.evaluated} and "
             f"{runs.domains}; they must be the same, in the same order"
         )
-    compared = compared or compare(runs, seed=seed)
-    asked = _Question(runs, goal, limits, seed)
-    optimum = asked.best(compared.picked.surfaces)
-    usual = LAW_DRAWS if _is_law(compared.picked) else OTHER_DRAWS
-    redrawn = redraw(compared, runs, usual if draws is None else draws, seed)
+
+
+def _told(
+    asked: Question, compared: Comparison, optimum: Optimum, redrawn: Sequence[tuple[Surface, ...]]
+) -> MixtureChoice:
+    """The optimum with everything a reader should weigh it by."""
+    runs, picked = asked.runs, compared.picked
     bests, lost = _resample(asked, redrawn, optimum.shares)
     losses = np.array([[one.loss(optimum.shares[None])[0] for one in surfaces] for surfaces in redrawn])
     opinions, regrets, silent = _opinions(asked, compared, optimum.shares)
+    each = zip(runs.domains, optimum.shares, bests.T, strict=True)
     return MixtureChoice(
-        shares={
-            name: _interval(share, column)
-            for name, share, column in zip(runs.domains, optimum.shares, bests.T, strict=True)
-        },
-        predicted=_predicted(compared.picked, optimum.shares, losses, seed),
+        shares={name: _interval(share, column) for name, share, column in each},
+        predicted=_predicted(picked, optimum.shares, losses, asked.seed),
         goal=optimum.value,
         expected_regret=float(np.mean(lost)),
-        regressor=compared.picked.figures.name,
+        regressor=picked.figures.name,
         reason=compared.reason,
         figures=tuple(one.figures for one in compared.candidates),
         second_opinion=opinions,
@@ -132,14 +123,14 @@ def choose_mixture(
             *runs.notes,
             *compared.left_out,
             *silent,
-            *_doubts(asked, compared.picked, optimum, losses),
+            *_doubts(asked, picked, optimum, losses),
             *_unreached(len(redrawn) - len(bests), len(redrawn)),
         ),
     )
 
 
 def _opinions(
-    asked: _Question, compared: Comparison, chosen: Array
+    asked: Question, compared: Comparison, chosen: Array
 ) -> tuple[dict[str, dict[str, float]], dict[str, float], list[str]]:
     """Of the candidates that were not picked: their own best mixtures, what the chosen one costs above them in their
     eyes, and a line for each that finds none."""
@@ -201,7 +192,7 @@ def _is_law(candidate: Candidate) -> bool:
     return isinstance(candidate.surfaces[0], LawSurface)
 
 
-def _resample(asked: _Question, redrawn: Sequence[tuple[Surface, ...]], chosen: Array) -> tuple[Array, Array]:
+def _resample(asked: Question, redrawn: Sequence[tuple[Surface, ...]], chosen: Array) -> tuple[Array, Array]:
     """(R, d) the best mixture of each draw, and (R,) what the chosen one loses there. A draw in which no mixture keeps
     the ceilings has no best one and is left out."""
     bests, lost = [], []
@@ -240,7 +231,7 @@ def _predicted(picked: Candidate, shares: Array, losses: Array, seed: int) -> di
     return found
 
 
-def _doubts(asked: _Question, picked: Candidate, optimum: Optimum, losses: Array) -> list[str]:
+def _doubts(asked: Question, picked: Candidate, optimum: Optimum, losses: Array) -> list[str]:
     runs, limits, shares, found = asked.runs, asked.limits, optimum.shares, []
     if len(runs) < PER_DOMAIN * (len(runs.domains) + 1):
         advised = PER_DOMAIN * (len(runs.domains) + 1)

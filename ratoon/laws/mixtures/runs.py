@@ -1,13 +1,14 @@
 """Proxy runs that differ in their mixture: what many-domain regressors are fitted on."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ratoon.config import ConfigError
 from ratoon.laws.form import Array
+from ratoon.laws.tables.runtable import RunTable
 
 EXACT = 1e-6  # by which the shares of a row may miss one without a word
 FEWEST = 8  # different mixtures below which nothing can be held out
@@ -63,6 +64,35 @@ class MixtureRuns:
         if len(labels) != len(h):
             raise ConfigError(f"{len(labels)} names for {len(h)} rows; one per row, the same for rows of one run")
         return cls(tuple(domains), tuple(evaluated), h, y, labels, (note,) if off else ())
+
+    @classmethod
+    def of_table(cls, table: RunTable, target: Mapping[str, float] | None = None) -> "MixtureRuns":
+        """The rows of one size and one length, those nearest to the target's N and D (none: the largest), with every
+        loss that the table has.
+
+        Raises ConfigError where it has no mixture h, or no loss.
+        """
+        if "h" not in table.inputs:
+            raise ConfigError(
+                f"{table.sheet.where}: no mixture; name the columns of its shares, --columns 'h=mix_*' or h=web+code, "
+                f"for counts or rounded shares 'h=shares(mix_*)'; columns are {table.sheet.names}"
+            )
+        losses = np.concatenate(list(table.sources.values()), axis=1)
+        texts = [name for names in table.texts.values() for name in names]
+        keep, notes = ~np.isnan(losses).any(axis=1), list(table.notes)
+        if not keep.all():
+            notes.append(f"{(~keep).sum()} rows without all of the losses left out")
+        for name in ("N", "D"):
+            if name in table.inputs and np.ptp(values := table.inputs[name][keep]) > 0:
+                wanted = (target or {}).get(name, values.max())
+                tried = np.unique(values[values > 0])
+                nearest = float(tried[np.abs(np.log(tried / wanted)).argmin()])
+                keep &= table.inputs[name] == nearest
+                notes.append(f"of {len(tried)} different {name} the rows of {nearest:,.0f} are read")
+        h = table.inputs["h"][keep]
+        names = [name for name, kept in zip(table.run, keep, strict=True) if kept]
+        found = cls.gather(table.domains, texts, h / h.sum(axis=1, keepdims=True), losses[keep], names=names)
+        return replace(found, notes=(*notes, *found.notes))
 
 
 def _refuse_shapes(domains: tuple[str, ...], evaluated: tuple[str, ...], h: Array, y: Array) -> None:
