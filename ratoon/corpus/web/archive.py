@@ -109,7 +109,8 @@ def _records(file: BinaryIO, name: str) -> Iterator[Any]:
         yield from (record for record in ArchiveIterator(watched) if record.rec_type in KINDS)
         while watched.read(1 << 20):  # what follows the last record
             pass
-    except (OSError, EOFError, pa.ArrowInvalid, ArchiveLoadFailed) as error:
+    # AttributeError: warcio's, for a page without an address.
+    except (OSError, EOFError, pa.ArrowInvalid, ArchiveLoadFailed, AttributeError) as error:
         if isinstance(error, ConnectionError | TimeoutError):
             raise
         raise ConfigError(f"{name}: damaged or cut short ({error}); fetch the file again or remove it") from error
