@@ -21,14 +21,31 @@ class NextPassage(Declared):
     continuation_bytes: PositiveInt = Field(80, ge=40, description="of each choice, the same for all")
 
 
+class ItemColumns(Declared):
+    """Which key of a line holds what."""
+
+    question: str = Field("question", min_length=1, description="what is asked: prompt, context, text to be continued")
+    answer: str | None = Field("answer", description="its text; or, with choices, the number or letter of one of them")
+    choices: str | None = Field(None, description="a list of texts")
+    id: str | None = Field(None, description="none: the number of the item in its file, from 0")
+
+
+class Items(Declared):
+    """Items that come as a file. Training text is kept clear of them; models are not asked them yet."""
+
+    kind: Literal["items"]
+    path: str = Field(min_length=1, description="of JSON lines, relative to the project's folder")
+    columns: ItemColumns = ItemColumns()  # type: ignore[call-arg]
+
+
 class Benchmark(Declared):
-    """An evaluation set, made from the held-out documents of every source of a refresh."""
+    """An evaluation set: made from the held-out documents of every source of a refresh, or of items from a file."""
 
     name: Name
     version: PositiveInt = Field(description="raise it when the same documents would give other items")
     description: str = ""
     min_documents: PositiveInt = Field(20, ge=2, description="fewer usable held-out documents than this is refused")
-    form: HeldOutText | NextPassage = Field(discriminator="kind")
+    form: HeldOutText | NextPassage | Items = Field(discriminator="kind")
 
     @property
     def metric(self) -> Literal["bits_per_byte", "accuracy"]:

@@ -13,13 +13,14 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field
 
-from ratoon.config import AssessConfig, Benchmark, ConfigError, HeldOutText, NextPassage, Role
+from ratoon.config import AssessConfig, Benchmark, ConfigError, HeldOutText, Items, NextPassage, Role
 from ratoon.evaluation import passages
 from ratoon.evaluation.folder import whole
 from ratoon.evaluation.passages import rank
 from ratoon.records import Record, read, write
 
 Document = tuple[str, str]  # id, text
+NOT_ASKED = "kind items keeps training text clear of its items; models are not asked them yet"
 
 
 class Task(Record):
@@ -42,6 +43,7 @@ class Suite(Record):
 
     digest: str
     tasks: tuple[Task, ...]
+    skipped: dict[str, str] = Field(default_factory=dict, description="benchmark -> why models are not asked it")
 
 
 def build(
@@ -51,19 +53,22 @@ def build(
 
     The same held-out documents give the same suite; `out` is replaced whole.
     Documents are chosen by the hash of their id, so that a corpus that grows changes few of them.
-    Raises ConfigError when a source has no readable or too few held-out documents.
+    Raises ConfigError when a source has no readable or too few held-out documents, or no benchmark can be asked.
     """
-    for what, found in (("benchmark", benchmarks), ("source", sources)):
+    skipped = {item.name: NOT_ASKED for item in benchmarks if isinstance(item.form, Items)}
+    asked = [item for item in benchmarks if item.name not in skipped]
+    for what, found in (("benchmark", asked), ("source", sources)):
         if not found:
-            raise ConfigError(f"assess: no {what} to score a model on; declare one in data/{what}s")
+            also = f"; {', '.join(skipped)}: {NOT_ASKED}" if skipped and what == "benchmark" else ""
+            raise ConfigError(f"assess: no {what} to score a model on{also}; declare one in data/{what}s")
     with whole(out) as folder:
         tasks = tuple(
             write_task(benchmark, source, role, compose(benchmark, source, clean, config), folder)
-            for benchmark in sorted(benchmarks, key=lambda b: (b.metric == "accuracy", b.name))
+            for benchmark in sorted(asked, key=lambda b: (b.metric == "accuracy", b.name))
             for source, (role, clean) in sorted(sources.items())
         )
         content = json.dumps([task.model_dump() for task in tasks], sort_keys=True)
-        suite = Suite(digest=hashlib.sha256(content.encode()).hexdigest(), tasks=tasks)
+        suite = Suite(digest=hashlib.sha256(content.encode()).hexdigest(), tasks=tasks, skipped=skipped)
         write(folder / "suite.json", suite)
     return suite
 
@@ -94,6 +99,7 @@ def compose(benchmark: Benchmark, source: str, clean: Path, config: AssessConfig
         chosen = choose(clean, config.max_documents, config.seed, lambda document: bool(document[1].strip()))
         enough(len(chosen), benchmark, source, clean)
         return [{"id": key, "document": key, "text": cut(text, config.max_bytes)} for key, text in chosen]
+    assert isinstance(form, NextPassage)  # build leaves out what has neither form
     return choices(benchmark, form, source, clean, config)
 
 
