@@ -38,5 +38,5 @@ up down: env  ## Prefect and MLflow pages and a worker on this machine; and stop
 
 clean:  ## remove what was made here, editions, models and runs included
 	-$(BIN)/ratoon down
-	rm -rf .ratoon data/documents data/clean data/rows models/tokenizers .dvc/cache .dvc/tmp dvc.lock
+	rm -rf .ratoon data/documents data/scores data/clean data/rows models/tokenizers .dvc/cache .dvc/tmp dvc.lock
 	find models/weights -mindepth 1 ! -name .gitignore -delete

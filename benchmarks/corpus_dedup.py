@@ -84,7 +84,7 @@ def _clusters(made):  # type: ignore[no-untyped-def]
     """The survivor of every document's cluster, by signatures alone."""
     import numpy as np
 
-    from ratoon.corpus.dedup.bands import Forest, Spill, band_hashes, pairs
+    from ratoon.corpus.dedup.bands import Forest, Spill, band_hashes, pairs, partition
     from ratoon.corpus.dedup.signatures import EMPTY
 
     ranks = np.ones(len(made), np.int32)
@@ -93,9 +93,8 @@ def _clusters(made):  # type: ignore[no-untyped-def]
     with tempfile.TemporaryDirectory() as folder:
         spill = Spill(Path(folder), 14 * len(made))
         spill.add(band_hashes(made[numbers], 14).reshape(-1), np.repeat(numbers, 14))
-        for hashes, found in spill.partitions():
-            forest.join(pairs(hashes, found, ranks))
-        spill.close()
+        for part in spill.close():
+            forest.join(pairs(*partition(part), ranks))
     return forest.survivors()
 
 

@@ -1,6 +1,6 @@
 """The command line: parses and calls. Exit codes: 0 done, 1 failed, 2 asked for what cannot be done, 3 refused.
 
-With ratoon.commands and ratoon.commands_laws, the one part of the package that reaches up to flows and tasks.
+With ratoon.cli_laws and ratoon.commands*, the one part of the package that reaches up to flows and tasks.
 """
 
 import argparse
@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ratoon import commands, commands_laws
+from ratoon import cli_corpus, cli_laws, commands, commands_laws
+from ratoon.cli_laws import as_json
 from ratoon.commands import DONE, FAILED, WRONG
 from ratoon.config import Ask, ConfigError
 
@@ -73,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--root", type=Path, help="the project's folder (default: the nearest above with a params.yaml)")
-    verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=cli_laws.Command)
 
     def verb(name: str, call: Callable[[argparse.Namespace, Any], int], summary: str, more: str = "") -> Any:
         added = verbs.add_parser(
@@ -87,16 +88,16 @@ def parser() -> argparse.ArgumentParser:
 
     asking(verb("refresh", commands.refresh, "prepare, sweep, train, assess, promote: the whole routine", REFRESH))
     prepare_verb = verb("prepare", commands.prepare, "bring the sources to their newest clean, packed edition", PREPARE)
-    prepare_verb.add_argument("step", nargs="?", choices=["ingest", "clean", "tokenizer", "pack"], metavar="STEP")
+    prepare_verb.add_argument(
+        "step", nargs="?", choices=["ingest", "score", "clean", "tokenizer", "pack"], metavar="STEP"
+    )
     prepare_verb.add_argument("names", nargs="*", metavar="NAME")
     asking(prepare_verb)
+    cli_corpus.corpus(verb("corpus", None, "ask what is in a corpus, and why", cli_corpus.CORPUS))  # type: ignore[arg-type]
     asking(verb("sweep", commands.part("sweep"), "train small proxies over many ratios and choose one", SWEEP))
-    fit_verb = verb("fit", commands_laws.fit, "fit laws to a table of runs, yours or the last sweep's", FIT)
-    of_runs(fit_verb)
-    fit_verb.add_argument(
-        "--out", type=Path, metavar="DIR", help="write laws.html, figures/*.svg and result.json there"
-    )
-    of_runs(verb("choose", commands_laws.choose, "choose the ratio from a table of runs", CHOOSE))
+    of_fit = "fit laws to a table of runs, yours or the last sweep's"
+    cli_laws.fit(verb("fit", commands_laws.fit, of_fit, cli_laws.FIT))
+    cli_laws.choose(verb("choose", commands_laws.choose, "choose the ratio from a table of runs", cli_laws.CHOOSE))
     asking(verb("train", commands.part("train"), "continue the parent at the chosen ratio, or at --ratio"))
     asking(verb("assess", commands.part("assess"), "score the trained model against its parent, item by item"))
     report_verb = verb("report", commands.show_report, "write the page of the last refresh again, and say where it is")
@@ -121,21 +122,12 @@ REFRESH = """\
 PREPARE = """\
     Alone: everything, through `dvc repro`. With a step, one stage of dvc.yaml:
       ratoon prepare ingest SOURCE     read its files into documents
+      ratoon prepare score SOURCE      a number per document from each of prepare.scores
       ratoon prepare clean SOURCE      rules, duplicates, held-out part
       ratoon prepare tokenizer BASE    make or copy the base's tokenizer
       ratoon prepare pack BASE SOURCE  documents to rows of tokens"""
 SWEEP = """\
     Leaves observations.csv and choice.json in the refresh's folder, and one MLflow run per proxy."""
-FIT = """\
-    RUNS is a CSV or Parquet table with a row per run: parameters N, tokens D, the domain's share and the losses of
-    general and domain text, in nats per token. Columns with telling names are found; --columns names the others:
-      ratoon fit runs.csv --columns general=loss_web,domain=loss_code,D=tokens_b*1e9
-      ratoon fit runs.csv --law dcpt --target N=1.8e9,D=10e9 --tolerance 3% --parent general=2.86,domain=1.84
-      ratoon fit runs.csv --law chinchilla --columns loss=eval_loss --out fitted
-    A law that does not exist is answered with those that do."""
-CHOOSE = """\
-    Reads the same tables as `ratoon fit`, and answers with the domain share alone:
-      ratoon choose runs.csv --target N=1.8e9,D=10e9 --tolerance 3% --parent general=2.86,domain=1.84"""
 
 
 def asking(verb: argparse.ArgumentParser) -> None:
@@ -147,29 +139,6 @@ def asking(verb: argparse.ArgumentParser) -> None:
         else:
             verb.add_argument(option, default=None, metavar=name.upper(), help=said)
     as_json(verb)
-
-
-def of_runs(verb: argparse.ArgumentParser) -> None:
-    """A table of runs, the run asked about, and what it may cost. Done without a project as well as in one."""
-    verb.set_defaults(anywhere=True)
-    verb.add_argument("runs", nargs="?", type=Path, metavar="RUNS", help="table of runs (default: the last sweep's)")
-    verb.add_argument("--experiment", metavar="NAME", help="finished runs of this MLflow experiment as the table")
-    verb.add_argument(
-        "--columns", metavar="N=COLUMN,...", help="what is in which column, or an expression over columns"
-    )
-    verb.add_argument("--law", help="the law to believe, or auto, or combined (default: choose.law)")
-    verb.add_argument("--target", metavar="N=...,D=...", help="the run asked about (default: the largest of the table)")
-    verb.add_argument("--tolerance", help="how far general loss may rise, 0.02 or 2%% (default: params.yaml)")
-    note = "the parent's held-out losses, nats per token (default: the rows with 0 tokens)"
-    verb.add_argument("--parent", metavar="general=...,domain=...", help=note)
-    for role in ("general", "domain"):
-        verb.add_argument(f"--parent-{role}", type=float, metavar="NATS", help="one of the two")
-    verb.add_argument("--extrapolate", action="store_true", help="answer for targets far beyond the runs too")
-    as_json(verb)
-
-
-def as_json(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ class Layout:
     def documents(self, source: str) -> Path:
         return self.root / "data" / "documents" / source
 
+    def scores(self, source: str) -> Path:
+        return self.root / "data" / "scores" / source
+
     def clean(self, source: str) -> Path:
         return self.root / "data" / "clean" / source
 

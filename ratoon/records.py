@@ -50,12 +50,24 @@ class Funnel(Record):
         return self
 
 
+class Changes(Record):
+    """Of one kind, made to texts as they were stored."""
+
+    documents: int
+    occurrences: int = Field(description="private strings masked; of repair: lines")
+
+
+class Amount(Record):
+    documents: int
+    bytes: int
+
+
 class Ledger(Record):
     """What an edition is made of: one `ledger.json` beside its shards."""
 
     source: str
     role: Role
-    stage: Literal["ingest", "clean", "pack"]
+    stage: Literal["ingest", "score", "clean", "pack"]
     config: str = Field(description="digest of the declaration and parameters that made it")
     funnel: Funnel
     shards: dict[str, str] = Field(description="file name -> sha256 of its bytes")
@@ -65,6 +77,16 @@ class Ledger(Record):
     held_out_tokens: int | None = None
     examples: dict[str, list[str]] = Field(
         default_factory=dict, description="reason -> where the first few dropped records were found"
+    )
+    kept_by: dict[str, dict[str, Amount]] = Field(
+        default_factory=dict,
+        description="clean: what was noted of documents (kind, language) -> its value -> kept",
+        exclude_if=lambda found: not found,
+    )
+    amended: dict[str, Changes] = Field(
+        default_factory=dict,
+        description="ingest: repair, or kind of private string -> what was changed in the documents kept",
+        exclude_if=lambda found: not found,
     )
 
 

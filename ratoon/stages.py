@@ -4,32 +4,83 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ratoon import config
-from ratoon.config import Base, ConfigError, Scratch, Source
+from ratoon.config import Base, ConfigError, PrepareConfig, Scratch, Source
 from ratoon.layout import Layout
 from ratoon.records import Ledger
 
+if TYPE_CHECKING:
+    from ratoon.corpus.decontaminate.judge import Clear
+    from ratoon.corpus.workers import Seen
+
 
 class Said:
-    """Progress for whoever runs `dvc repro`: a line on standard error now and then."""
+    """Progress for whoever runs `dvc repro`: a line on standard error now and then.
 
-    def __init__(self, what: str) -> None:
-        self.what, self.last = what, time.monotonic()
+    ingest notes: read 1,250 of 5,000 MB, 14.2 MB/s, 9,800 documents/s, 81,204 kept, 920 dropped, 4:24 left (a.jsonl)
+    """
 
-    def __call__(self, done: int, total: int | None, what: str = "") -> None:
-        if time.monotonic() - self.last > 2:
-            self.last = time.monotonic()
-            of = f" of {total:,}" if total else ""
-            print(f"{self.what}: {done:,}{of} {what}", file=sys.stderr, flush=True)
+    def __init__(self, what: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.what, self.clock = what, clock
+        self.phase = ""
+        self.begun = self.heard = self.said = clock()
+
+    def __call__(self, done: int, total: int | None, what: str = "", seen: "Seen | None" = None) -> None:
+        phase, _, item = what.partition(" ")
+        if phase != self.phase:  # a phase is first heard of when its first part has ended
+            self.phase, self.begun = phase, self.heard
+        self.heard = self.clock()
+        if self.heard - self.said > 2:
+            self.said = self.heard
+            parts = ", ".join(_progress(done, total, seen, max(self.heard - self.begun, 1e-3)))
+            print(f"{self.what}: {phase} {parts} ({item})", file=sys.stderr, flush=True)
+
+
+def _progress(done: int, total: int | None, seen: "Seen | None", seconds: float) -> Iterator[str]:
+    yield f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB" if total else f"{done / 1e6:,.0f} MB"
+    yield f"{done / 1e6 / seconds:,.1f} MB/s"
+    if seen:
+        yield f"{(seen.kept + seen.dropped) / seconds:,.0f} documents/s"
+        yield f"{seen.kept:,} kept"
+        yield f"{seen.dropped:,} dropped"
+    if total and done:
+        minutes, rest = divmod(round((total - done) * seconds / done), 60)
+        yield f"{minutes}:{rest:02d} left"
 
 
 def ingest(root: Path, source: str) -> Ledger:
     """Files, packages or datasets of a source to documents."""
     from ratoon.corpus.sources import ingest as read
 
-    return read(config.source(root, source), root, Layout(root).documents(source), Said(f"ingest {source}"))
+    declared, prepare = config.source(root, source), config.load(root).prepare
+    out = Layout(root).documents(source)
+    return read(declared, root, out, Said(f"ingest {source}"), asked=prepare.amend.get(declared.kind))
+
+
+def score(root: Path, source: str) -> Ledger:
+    """A number per document from every scorer that concerns the source."""
+    from ratoon.corpus.scores.stage import score as rate
+
+    layout, params = Layout(root), config.load(root)
+    for name, scorer in params.prepare.scorers(source).items():
+        for other in sorted({each for side in scorer.references().values() for each in side}):
+            try:
+                config.source(root, other)
+            except ConfigError as error:
+                raise ConfigError(f"params.yaml: prepare.scores.{name}: {error}") from error
+    return rate(
+        config.source(root, source),
+        params.prepare,
+        layout.documents(source),
+        layout.scores(source),
+        Said(f"score {source}"),
+        params.prepare.engine,
+    )
 
 
 def clean(root: Path, source: str) -> Ledger:
@@ -38,8 +89,28 @@ def clean(root: Path, source: str) -> Ledger:
 
     layout, prepare = Layout(root), config.load(root).prepare
     return sift(
-        config.source(root, source), prepare, layout.documents(source), layout.clean(source), Said(f"clean {source}")
+        config.source(root, source),
+        prepare,
+        layout.documents(source),
+        layout.clean(source),
+        Said(f"clean {source}"),
+        prepare.engine,
+        also=decontamination(root, prepare),
+        scores=layout.scores(source),
     )
+
+
+def decontamination(root: Path, prepare: PrepareConfig) -> "tuple[Clear, ...]":
+    """The judge that keeps text clear of the declared benchmarks; none where it is not asked for."""
+    from ratoon.corpus.clean import held_out, text_key
+    from ratoon.corpus.decontaminate.judge import judge
+
+    if not prepare.decontaminate:
+        return ()
+    names = sorted(path.stem for path in (root / "data" / "benchmarks").glob("*.yaml"))
+    benchmarks = [config.benchmark(root, name) for name in names]
+    fate = partial(held_out, share=prepare.held_out.share)
+    return (judge(prepare.decontaminate, benchmarks, root, Layout(root).documents("."), text_key, fate),)
 
 
 def tokenizer(root: Path, base: str) -> None:

@@ -29,7 +29,7 @@ def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
     _, base, sources = resolve(root, ask)
     targets = [f"pack@{base.name}-{source.name}" for source in sources]
     passed: set[str] = set()
-    total = 3 * len(sources) + 1  # ingest, clean, pack of each, and the tokenizer
+    total = 4 * len(sources) + 1  # ingest, score, clean, pack of each, and the tokenizer
     with stage("prepare", "stages", total) as shown:
 
         def heard(line: str) -> None:

@@ -297,3 +297,28 @@ def _reason(said: Said) -> str:
     """DVC's own error lines, without its advice on where to discuss them."""
     found = [line.removeprefix("ERROR: ") for line in said.errors if line.startswith("ERROR: ")]
     return "; ".join(found) or "\n".join(said.errors[-5:]) or f"exit code {said.code}"
+
+
+def lay_out(root: Path, hash_: str, into: Path, wanted: Callable[[str], bool]) -> Path:
+    """The files of an output as it was under this DVC hash, those whose names are `wanted`, linked below `into`.
+
+    Raises ConfigError where the cache does not hold them.
+    """
+    cache = root / ".dvc" / "cache" / "files" / "md5"
+    ready(root)
+    found = _dvc(root, ["cache", "dir"], None)
+    if not found.code and found.output:
+        cache = (root / found.output[-1]).resolve() / "files" / "md5"
+    listing = cache / hash_[:2] / hash_[2:]
+    missing = f"the edition {hash_} is not in DVC's cache; `dvc fetch --all-commits` brings back what was pushed"
+    if not listing.exists():
+        raise ConfigError(missing)
+    for item in json.loads(listing.read_text(encoding="utf-8")):
+        if wanted(item["relpath"]):
+            stored = cache / item["md5"][:2] / item["md5"][2:]
+            if not stored.exists():
+                raise ConfigError(missing)
+            place = into / item["relpath"]
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(stored)
+    return into

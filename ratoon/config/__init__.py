@@ -3,34 +3,51 @@
 Everything below the door trusts these models: keys are known, numbers in range, names declared.
 """
 
+from ratoon.config.amend import Amend
 from ratoon.config.assess import AssessConfig, GateConfig
 from ratoon.config.bases import Base, Gguf, Pretrained, Scratch
-from ratoon.config.benchmarks import Benchmark, HeldOutText, NextPassage
+from ratoon.config.benchmarks import Benchmark, HeldOutText, ItemColumns, Items, NextPassage
 from ratoon.config.declaration import ConfigError, Declared, Kind, Name, Role, Share, T, unknown
+from ratoon.config.decontaminate import Decontaminate, HeldOutTargets
+from ratoon.config.engine import Engine
+from ratoon.config.filters import DateFilter, LanguageFilter, LicenseFilter, Toxicity
 from ratoon.config.params import Ask, Params, RefreshConfig
 from ratoon.config.prepare import Dedup, HeldOut, NearDuplicates, Paragraphs, PrepareConfig, Thresholds
 from ratoon.config.reading import base, benchmark, declared, load, merge, parse, read_yaml, source
+from ratoon.config.scores import CONTROLS, Classifier, Importance, Perplexity, Retrieval, Scorer, Select
 from ratoon.config.sources import Columns, Dataset, Files, Origin, Packages, Source, WebPages
 from ratoon.config.sweep import ChooseConfig, SweepConfig
 from ratoon.config.train import Schedule, TrainConfig
 
 __all__ = [
+    "CONTROLS",
+    "Amend",
     "Ask",
     "AssessConfig",
     "Base",
     "Benchmark",
     "ChooseConfig",
+    "Classifier",
     "Columns",
     "ConfigError",
     "Dataset",
+    "DateFilter",
     "Declared",
+    "Decontaminate",
     "Dedup",
+    "Engine",
     "Files",
     "GateConfig",
     "Gguf",
     "HeldOut",
+    "HeldOutTargets",
     "HeldOutText",
+    "Importance",
+    "ItemColumns",
+    "Items",
     "Kind",
+    "LanguageFilter",
+    "LicenseFilter",
     "Name",
     "NearDuplicates",
     "NextPassage",
@@ -38,17 +55,22 @@ __all__ = [
     "Packages",
     "Paragraphs",
     "Params",
+    "Perplexity",
     "PrepareConfig",
     "Pretrained",
     "RefreshConfig",
+    "Retrieval",
     "Role",
     "Schedule",
+    "Scorer",
     "Scratch",
+    "Select",
     "Share",
     "Source",
     "SweepConfig",
     "T",
     "Thresholds",
+    "Toxicity",
     "TrainConfig",
     "WebPages",
     "base",

@@ -4,7 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from ratoon.config.amend import Amend
 from ratoon.config.declaration import Declared, Kind, Name, Share
+from ratoon.config.decontaminate import Decontaminate
+from ratoon.config.engine import Engine
+from ratoon.config.filters import DateFilter, LanguageFilter, LicenseFilter, Toxicity
+from ratoon.config.scores import Scoring
 
 Thresholds = dict[str, float | int | list[float]]
 
@@ -64,11 +69,23 @@ class Dedup(Declared):
         return self.across[: self.across.index(source)] if source in self.across else ()
 
 
-class PrepareConfig(Declared):
+class PrepareConfig(Scoring):
     bases: tuple[str, ...] = Field(("nano",), description="bases whose tokenizer the corpora are packed with")
+    amend: dict[Kind | Literal["auto"], Amend] = Field(
+        default_factory=dict,
+        description="per kind of source: repair and masking at ingest; sources of a kind left out stay as they are",
+    )
     rules: dict[Kind, Thresholds] = Field(description="per kind of text: rule -> threshold; a rule left out is off")
     languages: dict[Annotated[str, Field(pattern=r"^[a-z]{2,3}$")], Thresholds] = Field(
         default_factory=dict, description="rules of web text in these languages, in place of rules.web"
     )
+    language: LanguageFilter | None = Field(None, description="none: no language is looked for")
+    dates: DateFilter | None = Field(None, description="none: text of any time, dated or not")
+    licenses: LicenseFilter | None = Field(None, description="none: text under any licence or none")
+    toxicity: Toxicity | None = Field(None, description="none: no word of abuse is counted")
     dedup: Dedup = Dedup()
     held_out: HeldOut = HeldOut()
+    engine: Engine = Engine()
+    decontaminate: Decontaminate | None = Field(
+        None, description="none: text is not compared with what models are examined on"
+    )

@@ -77,7 +77,9 @@ class Source(Declared):
     description: str = ""
     license: str | None = None
     language: str | None = None
-    kind: Kind = Field("prose", description="which rules of prepare apply")
+    kind: Kind | Literal["auto"] = Field(
+        "prose", description="which rules of prepare apply; auto: found for each document"
+    )
     weight: PositiveFloat = Field(1.0, description="share among the sources of the same role")
     max_bad_share: Share = Field(
         0.01, description="share of records that may be unreadable before ingesting refuses the whole source"

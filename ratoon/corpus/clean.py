@@ -1,54 +1,40 @@
-"""Documents to a clean edition: rules, exact deduplication, and the part held out from training.
+"""Documents to a clean edition: what judges let pass, each text once, and the part held out from training.
 
-Three passes. Each shard alone: rules, and a key of the normalised text. All together: of equal keys the first in
-shard order survives, and of near-duplicates the one that dedup/survivors.py says. Each shard alone again: what is
-left is written, split by the key. The split depends on the text and nothing else, so a document held out once is
-held out in every later edition, under whatever name it comes, and in every source with the same share.
+Three passes. Each shard alone: rules and other judges (judges.py), and a key of the normalised text. All together: of
+equal keys the first in shard order survives, and of near-duplicates the one that dedup/survivors.py says. Each shard
+alone again: what is left is written, split by the key. The split depends on the text and nothing else, so a document
+held out once is held out in every later edition, under whatever name it comes, and in every source with the same share.
 
 Memory of the second pass: about 100 bytes per document, as much again for near-duplicates.
 """
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as parquet
+import pyarrow.compute as compute
 
-from ratoon.config import ConfigError, HeldOut, PrepareConfig, Source
-from ratoon.corpus.dedup.survivors import REASONS, Decision, Fate, decide
-from ratoon.corpus.documents import ShardWriter, Tally, rows, tally_of
+from ratoon.config import ConfigError, Engine, HeldOut, PrepareConfig, Source
+from ratoon.corpus.decontaminate import report as contamination
+from ratoon.corpus.decontaminate.judge import Clear
+from ratoon.corpus.dedup.survivors import Decision, Fate, decide
+from ratoon.corpus.documents import ShardWriter, Tally, batches, tally_of
 from ratoon.corpus.edition import Edition, digest, read_ledger, renew, shards
-from ratoon.corpus.rules.profile import Profile, profile
-from ratoon.corpus.workers import Report, each
+from ratoon.corpus.fates import DROP, PARTS, TRAIN, Kept, settle
+from ratoon.corpus.judge import COLUMNS, Court, Documents, Judge
+from ratoon.corpus.judges import judges
+from ratoon.corpus.workers import Report, Seen, each
 from ratoon.records import Ledger
 
 # Raise it whenever the same documents and parameters would give another edition.
 VERSION = 2
-DUPLICATE = "duplicate"
-DROP, TRAIN, HELD_OUT = range(3)
-PARTS = {TRAIN: "train", HELD_OUT: "held_out"}
-BATCH = 512  # documents the rules see at once, at most
+BATCH = 512  # documents the judges see at once, at most
 VERDICTS = pa.schema(
     [("id", pa.string()), ("place", pa.string()), ("reason", pa.string()), ("key", pa.binary()), ("bytes", pa.int64())]
 )
-
-
-class Kept(NamedTuple):
-    """One shard of documents after deduplication: DROP, TRAIN or HELD_OUT for each, as bytes.
-
-    `copies`: how often each is written to the training part; empty: once.
-    """
-
-    shard: Path
-    flags: bytes
-    copies: bytes
-
-    def file(self, part: int) -> str:
-        key = digest(VERSION, self.shard.name, self.flags, self.copies if part == TRAIN else b"")
-        return f"{PARTS[part]}-{self.shard.stem}-{key}.parquet"
 
 
 def clean(
@@ -57,32 +43,37 @@ def clean(
     documents: Path,
     out: Path,
     report: Report | None = None,
-    processes: int | None = None,
+    processes: Engine | int | None = None,
+    also: Sequence[Judge] = (),
+    scores: Path | None = None,
 ) -> Ledger:
     """Bring `out` to the clean edition of `documents`, and return its ledger; unchanged shards are reused.
 
-    Writes train-*.parquet and held_out-*.parquet (documents), verdicts/*.parquet (per document: the rule that
-    dropped it, or its key) and ledger.json; kept counts both parts. Near-duplicates add signatures/*.parquet,
-    clusters/*.parquet and arrivals-*.parquet: what `out` held before came first and stays. Editions of sources with a
-    higher priority lie beside `out`, under their names. `report` hears of bytes of documents.
+    Writes train-*.parquet and held_out-*.parquet (documents), verdicts/*.parquet (per document: the reason that
+    dropped it, or its key, and what judges noted), fates/*.parquet (per document: its part, or why it is in none) and
+    ledger.json; kept counts both parts. Near-duplicates add
+    signatures/*.parquet, clusters/*.parquet and arrivals-*.parquet: what `out` held before came first and stays.
+    Editions of sources with a higher priority lie beside `out`, under their names. `report` hears of bytes of
+    documents. `also` are asked after all other judges; decontamination adds contamination.json. `scores`: the source's
+    edition of scores, where prepare.select asks for some.
 
     Raises ConfigError, with the earlier edition untouched, for an unknown rule, or when the held-out part has
     fewer than `held_out.min_documents` documents or is larger than what is left to train on.
     """
-    asked = profile(source, config)
+    asked = (*judges(source, config), *also)
     inputs = shards(documents)
-    key = digest(VERSION, asked.content())
+    key = digest(VERSION, *(each.content() for each in asked))
     with renew(out) as edition:
         judged = _judge(inputs, key, asked, edition, report, processes)
-        total = Tally()
         verdicts = [edition.path(name) for name in judged]
+        told = [contamination.write(edition, each.index, verdicts) for each in asked if isinstance(each, Clear)]
         found = Decision([Fate(b"", b"")] * len(inputs), [])
         if config.dedup.joint:
             above = [out.with_name(name) for name in config.dedup.above(source.name)]
             share = config.held_out.share
             found = decide(inputs, verdicts, above, edition, config.dedup, share, report, processes)
-        kept = list(_survivors(inputs, verdicts, found.fates, config, total))
-        files = _write(kept, edition, report, processes)
+        settled = settle(source, config, inputs, verdicts, found.fates, scores, edition)
+        files = _write(settled.kept, edition, report, processes)
         train, held = (_sum(edition.path(name) for of, name in files if of == part) for part in PARTS)
         _refuse(source, config.held_out, train, held)
         ledger = Ledger(
@@ -93,14 +84,16 @@ def clean(
                 read_ledger(documents).config,
                 key,
                 config.dedup.digest(),
+                *(select.digest() for select in config.selects(source.name)),
                 config.held_out.share,
                 config.held_out.min_documents,
             ),
-            funnel=total.funnel(),
-            shards=edition.hashes([*judged, *found.files, *(name for _, name in files)]),
+            funnel=settled.total.funnel(),
+            shards=edition.hashes([*judged, *told, *found.files, *settled.files, *(name for _, name in files)]),
             held_out_documents=held.documents,
             held_out_bytes=held.bytes,
-            examples=total.examples,
+            examples=settled.total.examples,
+            kept_by=settled.kept_by,
         )
         return edition.publish(ledger)
 
@@ -126,33 +119,50 @@ def text_key(text: str) -> bytes:
 
 
 def _judge(
-    inputs: list[Path], key: str, asked: Profile, edition: Edition, report: Report | None, n: int | None
+    inputs: list[Path],
+    key: str,
+    asked: Sequence[Judge],
+    edition: Edition,
+    report: Report | None,
+    processes: Engine | int | None,
 ) -> list[str]:
     """Names of the files of verdicts, one per shard of documents, in their order."""
     names = [f"verdicts/{path.stem}-{key}.parquet" for path in inputs]
     fresh = [i for i, name in enumerate(names) if not edition.reusable(name)]
     sizes = [tally_of(inputs[i]).bytes for i in fresh]
-    done = 0
-    for i, _ in each(judge, [(inputs[i], asked, edition.place(names[i])) for i in fresh], sizes, n):
-        done += sizes[i]
+    done = kept = dropped = 0
+    for i, found in each(judge, [(inputs[i], asked, edition.place(names[i])) for i in fresh], sizes, processes):
         if report:
-            report(done, sum(sizes), f"rules {inputs[fresh[i]].stem}")
+            done, kept, dropped = done + sizes[i], kept + found.kept, dropped + found.dropped
+            report(done, sum(sizes), f"rules {inputs[fresh[i]].stem}", Seen(kept, dropped))
     return names
 
 
-def judge(shard: Path, asked: Profile, path: Path) -> None:
-    """Ask the rules about every document of a shard, many at once. Runs in a process of its own."""
-    judges = asked.judges()
-    writer = ShardWriter(path, VERDICTS)
-    with parquet.ParquetFile(shard) as file:
-        for batch in file.iter_batches(batch_size=BATCH, columns=["id", "text", "url", "language"]):
-            columns = batch.to_pydict()
-            reasons = judges.reasons(columns["text"], columns["language"])
-            for id_, text, place, reason in zip(columns["id"], columns["text"], columns["url"], reasons, strict=True):
-                key = None if reason else text_key(text)
-                size = len(text.encode())
-                writer.add({"id": id_, "place": place, "reason": reason, "key": key, "bytes": size}, 256)
+def judge(shard: Path, asked: Sequence[Judge], path: Path) -> Seen:
+    """Ask the judges about every document of a shard, many at once. Runs in a process of its own."""
+    kept = dropped = 0
+    court = Court(asked)
+    schema = pa.schema([*VERDICTS, *(field for judge in asked for field in judge.fields)])
+    writer = ShardWriter(path, schema)
+    for batch in batches(shard, list(COLUMNS), BATCH):
+        found = court(Documents(batch))
+        texts = batch.column("text")
+        keys = [
+            None if reason else text_key(text) for text, reason in zip(texts.to_pylist(), found.reasons, strict=True)
+        ]
+        columns = [
+            batch.column("id"),
+            batch.column("url"),
+            pa.array(found.reasons, pa.string()),
+            pa.array(keys, pa.binary()),
+            compute.binary_length(texts).cast(pa.int64()),
+            *(found.notes[name] for name in schema.names[len(VERDICTS) :]),
+        ]
+        kept, dropped = kept + batch.num_rows - columns[3].null_count, dropped + columns[3].null_count
+        every = np.arange(batch.num_rows)
+        writer.take(pa.RecordBatch.from_arrays(columns, names=schema.names), every, np.full_like(every, 256))
     writer.close(Tally())
+    return Seen(kept, dropped)
 
 
 # ---------------------------------------------------------------- all together
@@ -163,57 +173,46 @@ def held_out(key: bytes, share: float) -> bool:
     return int.from_bytes(key[:8], "big") < share * 2**64
 
 
-def _survivors(
-    inputs: list[Path], verdicts: list[Path], fates: list[Fate], config: PrepareConfig, total: Tally
-) -> Iterator[Kept]:
-    """What stays of every shard; `total` is told of every document."""
-    same = "key" if config.dedup.exact == "normalised" else "id"
-    seen: set[bytes | str] = set()
-    for shard, path, fate in zip(inputs, verdicts, fates, strict=True):
-        flags = bytearray()
-        for number, row in enumerate(rows(path)):
-            reason = row["reason"] or (DUPLICATE if row[same] in seen else None)
-            if not reason:
-                seen.add(row[same])
-                reason = REASONS[fate.reasons[number]] if fate.reasons else None
-            if reason:
-                total.drop(reason, row["bytes"], row["place"])
-                flags.append(DROP)
-                continue
-            total.keep(row["bytes"])
-            flags.append(HELD_OUT if held_out(row["key"], config.held_out.share) else TRAIN)
-        yield Kept(shard, bytes(flags), fate.copies)
-
-
 # ---------------------------------------------------------------- each shard alone again
 
 
-def _write(kept: list[Kept], edition: Edition, report: Report | None, processes: int | None) -> list[tuple[int, str]]:
+def _write(
+    kept: list[Kept], edition: Edition, report: Report | None, processes: Engine | int | None
+) -> list[tuple[int, str]]:
     """(part, name) of every file of the edition, once they are all there."""
-    files = [(part, item.file(part)) for item in kept for part in PARTS if part in item.flags]
-    fresh = [item for item in kept if any(f in item.flags and not edition.reusable(item.file(f)) for f in PARTS)]
-    tasks = [(item, {part: edition.place(item.file(part)) for part in PARTS}) for item in fresh]
+    named = [{part: item.file(part, VERSION) for part in PARTS if part in item.flags} for item in kept]
+    files = [(part, name) for names in named for part, name in names.items()]
+    new = [i for i, names in enumerate(named) if not all(edition.reusable(name) for name in names.values())]
+    fresh = [kept[i] for i in new]
+    tasks = [(kept[i], {part: edition.place(name) for part, name in named[i].items()}) for i in new]
     sizes = [tally_of(item.shard).bytes for item in fresh]
-    done = 0
+    done = stay = gone = 0
     for i, _ in each(write_parts, tasks, sizes, processes):
-        done += sizes[i]
+        flags = fresh[i].flags
+        done, stay, gone = done + sizes[i], stay + len(flags) - flags.count(DROP), gone + flags.count(DROP)
         if report:
-            report(done, sum(sizes), f"write {fresh[i].shard.stem}")
+            report(done, sum(sizes), f"write {fresh[i].shard.stem}", Seen(stay, gone))
     return files
 
 
 def write_parts(kept: Kept, paths: dict[int, Path]) -> None:
     """Copy what stays of a shard into its parts; a part of no documents gets no file."""
     open_parts = {part: (ShardWriter(path), Tally()) for part, path in paths.items() if part in kept.flags}
+    flags = np.frombuffer(kept.flags, np.uint8)
+    copies = np.frombuffer(kept.copies, np.uint8) if kept.copies else np.ones_like(flags)
     # What is held out is measured once, however often it was said.
-    times = kept.copies or bytes([1]) * len(kept.flags)
-    for flag, copies, row in zip(kept.flags, times, rows(kept.shard), strict=True):
-        if flag != DROP:
-            writer, tally = open_parts[flag]
-            size = len(row["text"].encode())
-            for _ in range(copies if flag == TRAIN else 1):
-                tally.keep(size)
-                writer.add(row, size)
+    times = np.where(flags == TRAIN, copies, flags != DROP)
+    begin = 0
+    for batch in batches(kept.shard, most=4096):
+        here = slice(begin, begin + batch.num_rows)
+        begin += batch.num_rows
+        sizes = compute.binary_length(batch.column("text")).to_numpy().astype(np.int64)
+        for part, (writer, tally) in open_parts.items():
+            rows = np.flatnonzero(flags[here] == part)
+            rows = np.repeat(rows, times[here][rows])
+            tally.keep(int(sizes[rows].sum()), len(rows))
+            writer.take(batch, rows, sizes[rows])
+    assert begin == len(flags)
     for writer, tally in open_parts.values():
         writer.close(tally)
 

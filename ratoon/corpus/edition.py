@@ -5,14 +5,18 @@ making again, and a directory never depends on its own history. The ledger is wr
 authority: what it does not list does not belong to the edition.
 """
 
+import fcntl
+import glob
 import hashlib
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import TextIO
 
 from ratoon import records
 from ratoon.config import ConfigError
@@ -96,35 +100,71 @@ class Edition:
 def renew(out: Path) -> Iterator[Edition]:
     """An Edition whose unfinished files vanish with any error; the earlier edition stays as it is.
 
-    Raises OSError that says so when the files cannot be written (a full disk).
+    Raises ConfigError while another run makes the same edition, and when a file that is read vanishes or is damaged;
+    OSError that says so when the files cannot be written (a full disk).
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(out)
-    edition = Edition(out)
     try:
-        yield edition
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(out):
+            _sweep(out)
+            edition = Edition(out)
+            try:
+                yield edition
+            finally:
+                shutil.rmtree(edition.staging, ignore_errors=True)
     except (ConnectionError, TimeoutError):
         raise  # about what is read, and may heal
     except OSError as error:
+        # Nobody but us writes below `out`, so a missing file is one we were to read; Arrow tells of damage without
+        # an errno.
+        if isinstance(error, FileNotFoundError) or error.errno is None:
+            raise ConfigError(
+                f"{out}: not made anew, the earlier edition is untouched: {error}\n"
+                f"  a file it is made of vanished or is damaged; bring it back (dvc checkout) or run the stage before"
+            ) from error
         reason = f"could not write {out}: {error.strerror or error}; the earlier edition is untouched"
         raise OSError(error.errno, reason) from error
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Holds the lock of `out`. The kernel lets go of it when its process ends, however it ends."""
+    path = out.with_name(f".{out.name}.lock")
+    file = _locked(path)
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
     finally:
-        shutil.rmtree(edition.staging, ignore_errors=True)
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def _locked(path: Path) -> TextIO:
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had it before may have removed the file between our opening and locking it.
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read() or "a process"
+            file.close()
+            raise ConfigError(
+                f"{path.with_name(path.name[1:].removesuffix('.lock'))}: another run is making this edition ({owner})\n"
+                f"  wait until it ends, or stop it; what it has begun is then removed"
+            ) from None
+        except BaseException:
+            file.close()
+            raise
+        file.close()
 
 
 def _sweep(out: Path) -> None:
-    """Remove what a killed process of this machine left beside `out`."""
-    for path in out.parent.glob(f".{out.name}.*"):
-        pid = path.name.rpartition(".")[2]
-        if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
+    """Remove what a killed process left beside `out`. A living one would hold the lock."""
+    for path in out.parent.glob(f".{glob.escape(out.name)}.*"):
+        if path.name.rpartition(".")[2].isdigit():
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

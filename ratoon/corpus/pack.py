@@ -14,7 +14,7 @@ from ratoon.corpus.documents import Tally, rows, tally_of
 from ratoon.corpus.edition import Edition, digest, read_ledger, renew, shards
 from ratoon.corpus.packed import FORMAT, INDEX, Index, Part, ShardCounts, ShardPacker, dtype_for
 from ratoon.corpus.tokenizer import load, tokenizer_digest
-from ratoon.corpus.workers import Report
+from ratoon.corpus.workers import Report, Seen
 from ratoon.records import Ledger
 
 # Text handed to the tokenizer at once: its result takes some 30 times the memory of the text.
@@ -48,13 +48,14 @@ def pack(source: Source, clean: Path, tokenizer: Path, base: Base, out: Path, re
     planned = list(_plan(clean, of))
     with renew(out) as edition:
         fresh = [item for item in planned if not all(map(edition.reusable, item.files))]
-        total, done = sum(item.counted.bytes for item in fresh), 0
+        total = sum(item.counted.bytes for item in fresh)
+        done = documents = 0
         for item in fresh:
             packer = ShardPacker(edition.place(f"{item.part}/{item.name}"), vocabulary, separator)
-            for size in _fill(packer, encoder, item.clean):
-                done += size
+            for count, size in _fill(packer, encoder, item.clean):
+                done, documents = done + size, documents + count
                 if report:
-                    report(done, total, item.name)
+                    report(done, total, f"encode {item.name}", Seen(documents, 0))
         index = _index(planned, edition, base, of, vocabulary, separator)
         edition.place(INDEX).write_text(index.model_dump_json(indent=2) + "\n", encoding="utf-8")
         return edition.publish(_ledger(source, clean, base, planned, edition, index))
@@ -69,8 +70,8 @@ def _plan(clean: Path, tokenizer: str) -> Iterator[Shard]:
             yield Shard(part, path, f"{unit}-{key}", tally_of(path))
 
 
-def _fill(packer: ShardPacker, encoder: Any, path: Path) -> Iterator[int]:
-    """Pack one shard; yields the bytes of text packed since the last time."""
+def _fill(packer: ShardPacker, encoder: Any, path: Path) -> Iterator[tuple[int, int]]:
+    """Pack one shard; yields the documents and bytes of text packed since the last time."""
     batch: list[str] = []
     size = 0
     for row in rows(path, ["text"]):
@@ -78,11 +79,11 @@ def _fill(packer: ShardPacker, encoder: Any, path: Path) -> Iterator[int]:
         size += len(row["text"].encode())
         if size >= BATCH_BYTES:
             _encode(packer, encoder, batch)
-            yield size
+            yield len(batch), size
             batch, size = [], 0
     _encode(packer, encoder, batch)
     packer.close()
-    yield size
+    yield len(batch), size
 
 
 def _encode(packer: ShardPacker, encoder: Any, texts: list[str]) -> None:

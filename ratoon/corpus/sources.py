@@ -3,63 +3,78 @@
 from pathlib import Path
 from typing import Any
 
-from ratoon.config import ConfigError, Packages, Source
-from ratoon.corpus import units
+from ratoon.config import Amend, ConfigError, Packages, Source
+from ratoon.corpus import amend, units
 from ratoon.corpus.documents import ShardWriter, Tally, identify, tally_of
-from ratoon.corpus.edition import Edition, renew
+from ratoon.corpus.edition import Edition, digest, renew
 from ratoon.corpus.formats import Bad, Record, as_json
 from ratoon.corpus.packages import installed
 from ratoon.corpus.units import UNKNOWN_SUFFIX, Input, Unit
 from ratoon.corpus.web.archive import EXPECTED
-from ratoon.corpus.workers import Report, each
+from ratoon.corpus.workers import Report, Seen, each
 from ratoon.records import Ledger
 
 
-def ingest(source: Source, root: Path, out: Path, report: Report | None = None, processes: int | None = None) -> Ledger:
+def ingest(
+    source: Source,
+    root: Path,
+    out: Path,
+    report: Report | None = None,
+    processes: int | None = None,
+    asked: Amend | None = None,
+) -> Ledger:
     """Bring `out` to what the source holds now, and return its ledger; only units that changed are read.
 
-    `report(done, total, what)` hears of bytes of input, once per unit. Bytes in the ledger are UTF-8 bytes of
-    text for what is kept, of the raw record for what is dropped.
+    `report` hears of bytes of input, once per unit. `asked` is what is repaired and masked before
+    anything is stored. Bytes in the ledger are UTF-8 bytes of text for what is kept, of the raw record for what is
+    dropped.
 
     Raises ConfigError, with the earlier edition untouched, when an origin is missing or damaged, when nothing
     is found, or when more than `max_bad_share` of the records are unreadable.
     """
     try:
-        plan = units.plan(source, root)
+        plan = units.plan(source, root, amend.content(asked))
         with renew(out) as edition:
-            tallies = _make(source, plan.units, edition, report, processes)
-            ledger = _ledger(source, plan, tallies, edition)
+            tallies = _make(source, asked, plan.units, edition, report, processes)
+            ledger = _ledger(source, asked, plan, tallies, edition)
             return edition.publish(ledger)
     except ConfigError as error:
         raise ConfigError(f"source {source.name!r}: {error}") from error
 
 
 def _make(
-    source: Source, planned: tuple[Unit, ...], edition: Edition, report: Report | None, processes: int | None
+    source: Source,
+    asked: Amend | None,
+    planned: tuple[Unit, ...],
+    edition: Edition,
+    report: Report | None,
+    processes: int | None,
 ) -> list[Tally]:
     """The tallies of all units, in their order, once each has its shard."""
     fresh = [unit for unit in planned if not edition.reusable(unit.shard)]
     total = sum(unit.size for unit in fresh)
-    done = 0
-    tasks: list[tuple[Any, ...]] = [(source, unit, edition.place(unit.shard)) for unit in fresh]
+    done = kept = dropped = 0
+    tasks: list[tuple[Any, ...]] = [(source, unit, edition.place(unit.shard), asked) for unit in fresh]
     for i, _ in each(write_unit, tasks, [unit.size for unit in fresh], processes):
-        done += fresh[i].size
         if report:
-            report(done, total, fresh[i].name)
+            found = tally_of(edition.path(fresh[i].shard))
+            done, kept, dropped = done + fresh[i].size, kept + found.documents, dropped + found.dropped.total()
+            report(done, total, f"read {fresh[i].name}", Seen(kept, dropped))
     return [tally_of(edition.path(unit.shard)) for unit in planned]
 
 
-def write_unit(source: Source, unit: Unit, path: Path) -> None:
+def write_unit(source: Source, unit: Unit, path: Path, asked: Amend | None = None) -> None:
     """Read one unit into one shard. Runs in a process of its own."""
     tally = Tally()
     writer = ShardWriter(path)
     license = source.license or _license(unit)
-    for item in units.records(unit):
+    for item, changes in amend.amended(units.records(unit), asked):
         if isinstance(item, Bad):
             tally.drop(item.reason, item.num_bytes, item.place)
             continue
         num_bytes = len(item.text.encode())
         tally.keep(num_bytes)
+        tally.amend(changes)
         writer.add(_document(source, unit, item, license), num_bytes)
     writer.close(tally)
 
@@ -96,21 +111,23 @@ def _license(unit: Unit) -> str | None:
     return None
 
 
-def _ledger(source: Source, plan: units.Plan, tallies: list[Tally], edition: Edition) -> Ledger:
+def _ledger(source: Source, asked: Amend | None, plan: units.Plan, tallies: list[Tally], edition: Edition) -> Ledger:
     total = Tally()
     for tally in tallies:
         total.add(tally)
     _refuse(source, total, plan.skipped)
+    changes = amend.content(asked)
     for item in plan.skipped:
         total.drop(UNKNOWN_SUFFIX, item.size, item.name)
     return Ledger(
         source=source.name,
         role=source.role,
         stage="ingest",
-        config=source.digest(),
+        config=digest(source.digest(), *changes) if changes else source.digest(),
         funnel=total.funnel(),
         shards=edition.hashes(unit.shard for unit in plan.units),
         examples=total.examples,
+        amended=total.changes(),
     )
 
 

@@ -1,6 +1,6 @@
 """Origins to units: the parts of a source that are ingested, stored and reused on their own.
 
-A unit is a package, a large file, a bucket of small files or a hub dataset. Its digest covers the bytes it is
+A unit is a package, a large file, a group of small files or a hub dataset. Its digest covers the bytes it is
 made of, so which units there are, and what they hold, is a function of the input alone.
 """
 
@@ -21,8 +21,8 @@ from ratoon.corpus.formats import Bad, Record
 # Raise it whenever the same input would give other documents: shards of the old version are then made anew.
 VERSION = 1
 LARGE_BYTES = 4 << 20
-# Fixed, because a file must stay in its bucket while others come and go.
-BUCKETS = 64
+# What a small file counts at least, so that a group is a few hundred files at most.
+SMALL_BYTES = 16 << 10
 # What a store says of content, not of time or place: the same bytes give the same tag.
 CONTENT_TAGS = ("ETag", "etag", "md5Hash", "md5", "checksum", "content_hash", "sha256")
 UNKNOWN_SUFFIX = "unknown suffix"
@@ -53,14 +53,14 @@ class Plan(NamedTuple):
     skipped: tuple[Input, ...]  # files of a folder whose suffix says nothing to us
 
 
-def plan(source: Source, root: Path) -> Plan:
-    """The units of a source by name, each once.
+def plan(source: Source, root: Path, amend: tuple[object, ...] = ()) -> Plan:
+    """The units of a source by name, each once. `amend`: what is done to their text, for their digests.
 
     Raises ConfigError when an origin is missing, unreadable or of an unknown format.
     """
     units: dict[str, Unit] = {}
     skipped: list[Input] = []
-    declared = (VERSION, source.name, source.license, source.language)
+    declared = (VERSION, source.name, source.license, source.language, *amend)
     for origin in source.origins:
         found: Iterator[Unit]
         if isinstance(origin, Packages):
@@ -118,7 +118,7 @@ def _web(origin: Files, root: Path, declared: tuple[Any, ...]) -> tuple[Files, t
 
 
 def _files(origin: Files, inputs: list[Input], declared: tuple[Any, ...], root: Path) -> Iterator[Unit]:
-    buckets: dict[int, list[Input]] = {}
+    small: list[Input] = []
     declared = (*declared, tuple(sorted(origin.columns.model_dump().items())))
     if any(formats.suffix(item.name) in formats.ARCHIVES for item in inputs):
         origin, declared = _web(origin, root, declared)
@@ -127,10 +127,27 @@ def _files(origin: Files, inputs: list[Input], declared: tuple[Any, ...], root: 
             name = f"{slug(item.name.rpartition('/')[2])}-{zlib.crc32(item.name.encode()):08x}"
             yield Unit(name, digest(*declared, item.name, _content(item)), item.size, origin, (item,))
         else:
-            buckets.setdefault(zlib.crc32(item.name.encode()) % BUCKETS, []).append(item)
-    for number, items in buckets.items():
-        key = digest(*declared, tuple((item.name, _content(item)) for item in items))
-        yield Unit(f"files-{number:02d}", key, sum(item.size for item in items), origin, tuple(items))
+            small.append(item)
+    for group in groups(small):
+        key = digest(*declared, tuple((item.name, _content(item)) for item in group))
+        name = f"files-{zlib.crc32(group[0].name.encode()):08x}"
+        yield Unit(name, key, sum(item.size for item in group), origin, tuple(group))
+
+
+def groups(items: list[Input]) -> Iterator[list[Input]]:
+    """Small files, sorted by name, in groups of about LARGE_BYTES.
+
+    Whether a group ends with a file is up to that file alone. So files that come, go or change touch the group they
+    fall into and at most one beside it, and a new folder is a few groups of its own, however many files it holds.
+    """
+    group: list[Input] = []
+    for item in items:
+        group.append(item)
+        if zlib.crc32(item.name.encode()) * LARGE_BYTES < max(item.size, SMALL_BYTES) << 32:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _list(origin: Files, root: Path) -> tuple[list[Input], list[Input]]:

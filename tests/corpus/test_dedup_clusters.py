@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ratoon.corpus.dedup import bands as room
-from ratoon.corpus.dedup.bands import Forest, Pairs, Spill, pairs
+from ratoon.corpus.dedup.bands import Forest, Pairs, Spill, pairs, partition
 
 
 def clusters(folder, hashes, ranks, slots=None, agreement=0.0):
@@ -13,9 +13,8 @@ def clusters(folder, hashes, ranks, slots=None, agreement=0.0):
     for part in np.array_split(np.arange(len(hashes)), 3):
         spill.add(hashes[part].reshape(-1), np.repeat(part, hashes.shape[1]))
     forest = Forest(ranks)
-    for found in spill.partitions():
-        forest.join(pairs(*found, ranks, slots, agreement))
-    spill.close()
+    for part in spill.close():
+        forest.join(pairs(*partition(part), ranks, slots, agreement))
     return forest.survivors()
 
 

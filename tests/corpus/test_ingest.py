@@ -332,9 +332,9 @@ def test_a_new_file_is_all_that_is_read_and_the_result_is_as_if_made_at_once(raw
 def _spy(made):
     from ratoon.corpus.sources import write_unit
 
-    def spy(source, unit, path):
+    def spy(source, unit, *others):
         made.append(unit.shard)
-        write_unit(source, unit, path)
+        write_unit(source, unit, *others)
 
     return spy
 
@@ -404,7 +404,7 @@ def test_progress_ends_at_its_total(raw, out, tmp_path):
     for i in range(5):
         lines(raw / f"{i}.jsonl", TEN)
     heard = []
-    ingest(notes(), tmp_path, out, report=lambda done, total, what: heard.append((done, total, what)))
+    ingest(notes(), tmp_path, out, report=lambda done, total, what, seen: heard.append((done, total, what)))
     size = sum(path.stat().st_size for path in raw.iterdir())
     assert heard[-1][:2] == (size, size)
     assert [done for done, _, _ in heard] == sorted(done for done, _, _ in heard)
@@ -412,7 +412,7 @@ def test_progress_ends_at_its_total(raw, out, tmp_path):
 
 def test_an_error_in_another_process_arrives_whole(tmp_path):
     with pytest.raises(ConfigError, match="package 'no-such-thing' is not installed"):
-        list(workers.each(units.packages.installed, [("no-such-thing", "code")] * 2, [1, 1], processes=2))
+        list(workers.each(units.packages.installed, [("no-such-thing", "code")] * 2, [1, 1], 2))
 
 
 # ---------------------------------------------------------------- the hub

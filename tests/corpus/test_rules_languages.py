@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from odd_texts import OTHER, PROSE
+from language_pages import PAGES
 from small_sources import notes
 
 from ratoon.config import ConfigError, PrepareConfig, load, parse
@@ -12,35 +12,10 @@ from ratoon.corpus.rules.languages import LANGUAGES, short
 from ratoon.corpus.rules.profile import profile
 
 PREPARE = load(Path(__file__).parents[2]).prepare
-# A page of each language that its rules keep, of about a hundred words
-PAGES = {
-    "en": PROSE + OTHER,
-    "de": "Der Zug fährt heute nicht, und die Leute warten auf dem Bahnsteig mit den Koffern. Das wurde "
-    "gestern im Ort gesagt, aber er hat es nicht gehört. In der Halle sitzt eine Frau, die von den "
-    "Bergen kommt und für das Kind ein Brot holt. Als der Regen beginnt, gehen alle in das kleine Haus "
-    "neben dem Gleis. Niemand weiß, wann es weitergeht, doch am Abend kommt ein Bus aus der Stadt, und "
-    "man ist zufrieden.",
-    "fr": "Il n'est pas venu à l'heure, et les gens du village ont attendu dans le froid. La nuit tombait sur "
-    "la place, un chien passait de temps en temps. Une femme a dit que le train était resté au col, par "
-    "manque de charbon. On a donc allumé un feu, et des enfants ont chanté en attendant. Plus tard, "
-    "quand il est enfin arrivé, personne ne lui a rien reproché, car il apportait le courrier.",
-    "sw": "Watoto wa kijiji walikwenda shule kwa miguu kila siku. Katika mwaka wa kwanza walijifunza kusoma na "
-    "kuandika, na mwalimu aliwapa vitabu vya hadithi. Baada ya masomo walicheza mpira kwenye uwanja "
-    "mkubwa. Jioni wazazi waliwaita nyumbani kula chakula cha usiku. Hii ni habari ya maisha yao, nayo "
-    "inaonyesha jinsi elimu ilivyo muhimu kwa watu wote. Kila mtu alifurahi sana, hata mzee wa kijiji.",
-    "zh": "今天早上，河边的市场还没有开门，人们已经在桥上等了很久。一个老人说，他年轻的时候"
-    "每天都来这里卖鱼，后来城里修了新的道路，船就少了。孩子们听着他的故事，手里拿着母"
-    "亲做的饼。太阳出来以后，商店一家一家地开了，空气中有茶和面包的味道。他们买了一些"
-    "水果，也买了两本旧书，然后沿着小路慢慢走回家。",
-    "th": "เช้าวันนี้ที่ริมแม่น้ำมีคนมาซื้อของกันมากมาย และเด็กๆ ก็วิ่งเล่นอยู่ในสวนของวัด "
-    "ยายเล่าว่าเมื่อก่อนการเดินทางต้องใช้เรือเป็นหลัก แต่ตอนนี้ได้มีถนนใหญ่ตัดผ่านหมู่บ้านแล้ว "
-    "พ่อค้าขายผลไม้กับขนมหวาน ส่วนแม่ซื้อปลาสดกลับบ้านไปทำแกงให้ทุกคนกินตอนเย็น "
-    "หลังจากนั้นพวกเรานั่งฟังเสียงฝนและอ่านหนังสือด้วยกันจนดึก",
-}
 
 
 def judges(kind="web", language=None):
-    return profile(notes(kind=kind, language=language), PREPARE).judges()
+    return profile(notes(kind=kind, language=language), PREPARE, kind).judges()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -117,5 +92,5 @@ def test_every_language_in_params_has_its_words_and_only_rules_there_are():
 )
 def test_a_wrong_language_is_refused_with_its_place(languages, message):
     with pytest.raises(ConfigError) as error:
-        profile(notes(kind="web"), parse(PrepareConfig, {"rules": {"web": {}}, "languages": languages}, "test"))
+        profile(notes(kind="web"), parse(PrepareConfig, {"rules": {"web": {}}, "languages": languages}, "test"), "web")
     assert message in str(error.value)

@@ -7,7 +7,6 @@ Documents are numbered in the order in which they would survive, best first, so 
 number. Memory: 16 bytes per document, and one partition of band hashes; the hashes themselves lie on disk.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,23 +56,23 @@ class Spill:
         for file, first, last in zip(self.files, ends[:-1], ends[1:], strict=True):
             file.write(entries[order[first:last]].tobytes())
 
-    def partitions(self) -> Iterator[tuple[U64, I64]]:
-        """(hashes, numbers) sorted by both, where a hash occurs more than once; a partition once read is gone."""
-        for file in self.files:
-            file.seek(0)
-            entries = np.frombuffer(file.read(), ENTRY)
-            # Few hashes have company, so only those are put into the full order.
-            order = np.argsort(entries["hash"])
-            hashes = entries["hash"][order]
-            same = hashes[1:] == hashes[:-1]
-            found = entries[order[np.append(False, same) | np.append(same, False)[: len(order)]]]
-            order = np.lexsort((found["number"], found["hash"]))
-            yield found["hash"][order], found["number"][order]
-            file.truncate(0)
-
-    def close(self) -> None:
+    def close(self) -> list[Path]:
+        """The partitions: every hash lies in one of them."""
         for file in self.files:
             file.close()
+        return [Path(file.name) for file in self.files]
+
+
+def partition(path: Path) -> tuple[U64, I64]:
+    """(hashes, numbers) sorted by both, where a hash occurs more than once."""
+    entries = np.fromfile(path, ENTRY)
+    # Few hashes have company, so only those are put into the full order.
+    order = np.argsort(entries["hash"])
+    hashes = entries["hash"][order]
+    same = hashes[1:] == hashes[:-1]
+    found = entries[order[np.append(False, same) | np.append(same, False)[: len(order)]]]
+    order = np.lexsort((found["number"], found["hash"]))
+    return found["hash"][order], found["number"][order]
 
 
 class Pairs(NamedTuple):
@@ -101,6 +100,14 @@ def pairs(hashes: U64, numbers: I64, ranks: I32, slots: U8 | None = None, agreem
         found += [(left[good], this[good]) for left, good in ((leader, alike & (leader != this)), (previous, beside))]
         hashes, numbers = hashes[other][~alike], this[~alike]
     return Pairs(*(np.concatenate(side) for side in zip(*found, strict=True)))
+
+
+def pairs_of(path: Path, ranks: Path, slots: Path | None, agreement: float) -> Pairs:
+    """Of the partition at `path`; ranks and slots by number, as numpy files. Runs in a process of its own."""
+    mapped = None if slots is None else np.load(slots, mmap_mode="r")
+    found = pairs(*partition(path), np.load(ranks, mmap_mode="r"), mapped, agreement)
+    path.unlink()
+    return found
 
 
 def _reach(slots: U8 | None, agreement: float, left: I64, right: I64) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from ratoon.corpus.dedup.bands import Spill
+from ratoon.corpus.dedup.bands import Spill, partition
 from ratoon.corpus.dedup.signatures import batches
 from ratoon.corpus.dedup.words import GOLDEN, I64, U8, U64, mix, words
 
@@ -94,11 +94,11 @@ def repeated(shards: Sequence[tuple[Path, I64]], documents: int, folder: Path) -
         held = np.minimum(found.words, (1 << WORD_BITS) - 1)
         spill.add(found.hashes[counts], (owners << WORD_BITS | held)[counts])
         totals[numbers[numbers >= 0]] = np.maximum(found.totals, 1)[numbers >= 0]
-    for hashes, entries in spill.partitions():
+    for part in spill.close():
+        hashes, entries = partition(part)
         if len(hashes):
             owners, held = entries >> WORD_BITS, entries & ((1 << WORD_BITS) - 1)
             first = np.flatnonzero(np.append(True, hashes[1:] != hashes[:-1]))
             holder = np.repeat(owners[first], np.diff(first, append=len(hashes)))
             np.add.at(shared, owners[holder != owners], held[holder != owners])
-    spill.close()
     return shared / totals

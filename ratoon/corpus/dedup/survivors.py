@@ -12,16 +12,16 @@ Texts are the same here when the first 8 bytes of their keys are: among 10^8 tex
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from ratoon.config import ConfigError, Dedup, NearDuplicates
+from ratoon.config import ConfigError, Dedup, Engine, NearDuplicates
 from ratoon.corpus.dedup import arrivals, index, paragraphs
-from ratoon.corpus.dedup.bands import I32, Forest, Spill, pairs
+from ratoon.corpus.dedup.bands import I32, Forest, Spill, pairs_of
 from ratoon.corpus.dedup.upsample import copies
 from ratoon.corpus.dedup.words import I64, U8, U64
 from ratoon.corpus.documents import tally_of
@@ -72,7 +72,7 @@ def decide(
     config: Dedup,
     held_out_share: float,
     report: Report | None = None,
-    processes: int | None = None,
+    processes: Engine | int | None = None,
 ) -> Decision:
     """The fate of every document of `inputs`. `against`: clean editions of other sources, highest priority first.
 
@@ -89,7 +89,8 @@ def decide(
     texts, arrived = _texts(own, others, edition, held_out_share)
     survivor = np.arange(len(texts.keys))
     if near:
-        survivor = _clusters(texts, [*(keys for other in others for keys in other), *own], near, edition)
+        every = [*(keys for other in others for keys in other), *own]
+        survivor = _clusters(texts, every, near, edition, processes)
     reasons = _reasons(texts, survivor)
     if lines:
         share = _repeated([edition.path(name) for name in repeats], own, texts, reasons, edition)
@@ -104,7 +105,7 @@ class Maker(NamedTuple):
     inputs: Sequence[Path]
     edition: Edition
     report: Report | None
-    processes: int | None
+    processes: Engine | int | None
 
     def __call__(self, folder: str, work: Callable[..., None], asked: object, *recipe: object) -> list[str]:
         """Names of the files of work(shard, asked, file), one per shard; `recipe`: all that they depend on."""
@@ -163,14 +164,17 @@ def _joined(parts: list[U64], kind: type[np.uint64]) -> U64:
     return np.concatenate([np.empty(0, kind), *parts])
 
 
-def _clusters(texts: Texts, items: list[Keys], near: NearDuplicates, edition: Edition) -> I64:
+def _clusters(
+    texts: Texts, items: list[Keys], near: NearDuplicates, edition: Edition, processes: Engine | int | None
+) -> I64:
     """For every number the number of the survivor of its cluster."""
     folder = edition.place("spill") / "bands"
     spill = Spill(folder, near.bands * sum(len(item.keys) for item in items))
-    slots: U8 | None = None
-    if near.agreement and len(texts.keys):
-        shape = (len(texts.keys), near.bands * near.rows)
-        slots = np.memmap(folder / "slots", np.uint8, "w+", shape=shape)
+    ranks = np.empty_like(texts.ranks)
+    ranks[texts.numbers] = texts.ranks
+    np.save(folder / "ranks.npy", ranks)
+    place = folder / "slots.npy" if near.agreement and len(texts.keys) else None
+    slots = _slots(place, len(texts.keys), near)
     for item in items:
         assert item.signed is not None
         signed = index.read(item.signed, near, with_slots=slots is not None)
@@ -180,13 +184,23 @@ def _clusters(texts: Texts, items: list[Keys], near: NearDuplicates, edition: Ed
         spill.add(signed.bands[passed].reshape(-1), np.repeat(numbers, near.bands))
         if slots is not None:
             slots[numbers] = signed.slots[passed]
-    ranks = np.empty_like(texts.ranks)
-    ranks[texts.numbers] = texts.ranks
+    if slots is not None:
+        slots.flush()
+    parts = spill.close()
+    sizes = [part.stat().st_size for part in parts]
     forest = Forest(ranks)
-    for hashes, numbers in spill.partitions():
-        forest.join(pairs(hashes, numbers, ranks, slots, near.agreement))
-    spill.close()
+    # Clusters do not depend on the order of pairs, so partitions may come as they end.
+    for _, found in each(
+        pairs_of, [(part, folder / "ranks.npy", place, near.agreement) for part in parts], sizes, processes
+    ):
+        forest.join(found)
     return forest.survivors()
+
+
+def _slots(place: Path | None, texts: int, near: NearDuplicates) -> np.memmap[Any, Any] | None:
+    if place is None:
+        return None
+    return np.lib.format.open_memmap(place, "w+", np.uint8, (texts, near.bands * near.rows))
 
 
 def _reasons(texts: Texts, survivor: I64) -> U8:

@@ -32,6 +32,7 @@ LANGUAGES = {
     "zh": Language(_words("的 年 在 月 是 和 日 了 於 · 為 有 被 人 中 为 他 與 後 也 而 由"), characters=1.66),
 }
 UNKNOWN = Language(())
+UNDETERMINED = "und"  # ISO 639
 LONGER = {"deu": "de", "ger": "de", "eng": "en", "fra": "fr", "fre": "fr", "swa": "sw", "swh": "sw", "tha": "th"}
 LONGER |= {"cmn": "zh", "zho": "zh"}
 

@@ -1,0 +1,215 @@
+"""The second pass of clean: all documents of a source together. What becomes of each, and why.
+
+In this order: a judge's reason; of equal texts the first in shard order stays; near-duplicates, texts of other sources
+and repeated paragraphs (dedup/survivors.py); held out or trained on, by the key; and of what would be trained on, what
+the scores do not choose (scores/select.py). Every document has one fate, and fates/*.parquet says which, row for row
+with the shard of documents.
+
+Memory: about 60 bytes per document.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as parquet
+from numpy.typing import NDArray
+
+from ratoon.config import PrepareConfig, Source
+from ratoon.corpus.dedup.survivors import REASONS, Fate
+from ratoon.corpus.documents import MAX_EXAMPLES, Tally
+from ratoon.corpus.edition import Edition, digest
+from ratoon.corpus.scores.select import NOT_SELECTED, left_out
+from ratoon.records import Amount
+
+DROP, TRAIN, HELD_OUT = range(3)
+PARTS = {TRAIN: "train", HELD_OUT: "held_out"}
+DUPLICATE = "duplicate"
+# What judges note that the ledger counts by.
+COUNTED = ("kind", "language")
+U8 = NDArray[np.uint8]
+I64 = NDArray[np.int64]
+
+
+class Kept(NamedTuple):
+    """What stays of one shard: DROP, TRAIN or HELD_OUT for each document, as bytes.
+
+    `copies`: how often each is written to the training part; empty: once.
+    """
+
+    shard: Path
+    flags: bytes
+    copies: bytes
+
+    def file(self, part: int, version: int) -> str:
+        key = digest(version, self.shard.name, self.flags, self.copies if part == TRAIN else b"")
+        return f"{PARTS[part]}-{self.shard.stem}-{key}.parquet"
+
+
+class Settled(NamedTuple):
+    kept: list[Kept]
+    files: list[str]  # fates/*.parquet, for the ledger
+    total: Tally
+    kept_by: dict[str, dict[str, Amount]]  # what judges noted -> its value -> documents and bytes kept
+
+
+class Column(NamedTuple):
+    """A fate for every document of the source, as a number, and what the numbers mean."""
+
+    codes: NDArray[np.int16]
+    names: list[str]
+
+    def code(self, name: str) -> int:
+        if name not in self.names:
+            self.names.append(name)
+        return self.names.index(name)
+
+    def set(self, where: NDArray[np.bool_], name: str) -> None:
+        if where.any():
+            self.codes[where] = self.code(name)
+
+    @property
+    def open(self) -> NDArray[np.bool_]:
+        return self.codes < 0
+
+
+def settle(
+    source: Source,
+    config: PrepareConfig,
+    inputs: Sequence[Path],
+    verdicts: Sequence[Path],
+    near: Sequence[Fate],
+    scores: Path | None,
+    edition: Edition,
+) -> Settled:
+    """The fate of every document of `inputs`. `near`: what deduplication says of them; `scores`: the source's edition
+    of scores, where some are asked for.
+    """
+    tables = [parquet.read_table(path, columns=["reason", "key", "bytes"]) for path in verdicts]
+    ends = np.cumsum([0, *(table.num_rows for table in tables)])
+    sizes: I64 = np.concatenate([np.empty(0, np.int64), *(table["bytes"].to_numpy() for table in tables)])
+    fates = _judged(tables)
+    passed = fates.open
+    fates.set(_again(tables if config.dedup.exact == "normalised" else _ids(verdicts), passed), DUPLICATE)
+    said = _joined([_plain(fate.reasons, 0, t) for fate, t in zip(near, tables, strict=True)])
+    for number, name in enumerate(REASONS):
+        if name:
+            fates.set(fates.open & (said == number), name)
+    fates.set(fates.open & _held_out(tables, config.held_out.share), PARTS[HELD_OUT])
+    if asked := config.selects(source.name):
+        assert scores is not None
+        copies = _joined([_plain(fate.copies, 1, t) for fate, t in zip(near, tables, strict=True)])
+        copies[~fates.open] = 0
+        parts = [copies[a:b].tobytes() for a, b in pairwise(ends)]
+        gone = left_out(source.name, asked, scores, list(inputs), list(verdicts), parts)
+        fates.set(np.frombuffer(b"".join(gone), np.uint8) > 0, NOT_SELECTED)
+    fates.set(fates.open, PARTS[TRAIN])
+    flags = _flags(fates)
+    spans = [slice(a, b) for a, b in pairwise(ends)]
+    each = zip(inputs, near, spans, strict=True)
+    kept = [Kept(shard, flags[rows].tobytes(), fate.copies) for shard, fate, rows in each]
+    files = [_write(edition, shard, fates, rows) for shard, rows in zip(inputs, spans, strict=True)]
+    return Settled(kept, files, _tally(fates, flags, sizes, ends, verdicts), _kept_by(flags, sizes, ends, verdicts))
+
+
+def _joined(parts: Sequence[U8]) -> U8:
+    return np.concatenate([np.empty(0, np.uint8), *parts])
+
+
+def _plain(values: bytes, default: int, table: pa.Table) -> U8:
+    return np.frombuffer(values, np.uint8) if values else np.full(table.num_rows, default, np.uint8)
+
+
+def _judged(tables: Sequence[pa.Table]) -> Column:
+    found = Column(np.full(sum(table.num_rows for table in tables), -1, np.int16), [])
+    at = 0
+    for table in tables:
+        reasons = table["reason"].combine_chunks().dictionary_encode()
+        names = [found.code(name) for name in reasons.dictionary.to_pylist()]
+        codes = reasons.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        found.codes[at : at + len(codes)] = np.array([*names, -1], np.int16)[codes]
+        at += len(codes)
+    return found
+
+
+def _ids(verdicts: Sequence[Path]) -> list[pa.Table]:
+    return [parquet.read_table(path, columns=["id"]).rename_columns(["key"]) for path in verdicts]
+
+
+def _again(tables: Sequence[pa.Table], passed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of the documents that passed have a key that one before them has."""
+    keys = pl.concat([pl.Series(table["key"]) for table in tables]).filter(pl.Series(passed))
+    found = np.zeros(len(passed), np.bool_)
+    found[passed] = ~keys.is_first_distinct().to_numpy()
+    return found
+
+
+def _held_out(tables: Sequence[pa.Table], share: float) -> NDArray[np.bool_]:
+    """As clean.held_out says it of one key."""
+    parts = []
+    for table in tables:
+        whole = b"".join(key or bytes(16) for key in table["key"].to_pylist())
+        parts.append(np.frombuffer(whole, ">u8")[::2].astype(np.uint64) < np.uint64(math.ceil(share * 2**64)))
+    return np.concatenate([np.empty(0, np.bool_), *parts])
+
+
+def _flags(fates: Column) -> U8:
+    by_name = {name: part for part, name in PARTS.items()}
+    return np.array([by_name.get(name, DROP) for name in fates.names], np.uint8)[fates.codes]
+
+
+def _write(edition: Edition, shard: Path, fates: Column, where: slice) -> str:
+    codes = fates.codes[where]
+    used, plain = np.unique(codes, return_inverse=True)
+    names = [fates.names[code] for code in used]
+    name = f"fates/{shard.stem}-{digest(tuple(names), plain.astype(np.int16).tobytes())}.parquet"
+    if not edition.reusable(name):
+        column = pa.DictionaryArray.from_arrays(pa.array(plain.astype(np.int16)), pa.array(names, pa.string()))
+        parquet.write_table(pa.table({"fate": column}), edition.place(name), compression="zstd")
+    return name
+
+
+def _tally(fates: Column, flags: U8, sizes: I64, ends: I64, verdicts: Sequence[Path]) -> Tally:
+    total = Tally()
+    total.keep(int(sizes[flags != DROP].sum()), int((flags != DROP).sum()))
+    for code, name in enumerate(fates.names):
+        if name in PARTS.values():
+            continue
+        rows = np.flatnonzero(fates.codes == code)
+        total.dropped[name] = len(rows)
+        total.dropped_bytes[name] = int(sizes[rows].sum())
+        total.examples[name] = _places(rows[:MAX_EXAMPLES], ends, verdicts)
+    return total
+
+
+def _places(rows: I64, ends: I64, verdicts: Sequence[Path]) -> list[str]:
+    found: list[str] = []
+    for number in np.unique(np.searchsorted(ends, rows, side="right") - 1):
+        inside = rows[(rows >= ends[number]) & (rows < ends[number + 1])] - ends[number]
+        found += parquet.read_table(verdicts[number], columns=["place"])["place"].take(pa.array(inside)).to_pylist()
+    return found
+
+
+def _kept_by(flags: U8, sizes: I64, ends: I64, verdicts: Sequence[Path]) -> dict[str, dict[str, Amount]]:
+    parts = []
+    for path, (a, b) in zip(verdicts, pairwise(ends), strict=True):
+        for name in COUNTED:
+            if name in parquet.read_schema(path).names:
+                values = pl.Series("value", parquet.read_table(path, columns=[name])[name])
+                parts.append(
+                    pl.DataFrame({"value": values, "bytes": sizes[a:b]})
+                    .filter(pl.Series(flags[a:b] != DROP) & values.is_not_null())
+                    .select(pl.lit(name).alias("name"), pl.col("value").cast(pl.String), "bytes")
+                )
+    if not parts:
+        return {}
+    found: dict[str, dict[str, Amount]] = {}
+    grouped = pl.concat(parts).group_by("name", "value").agg(pl.len().alias("documents"), pl.col("bytes").sum())
+    for row in grouped.sort("name", "value").iter_rows(named=True):
+        found.setdefault(row["name"], {})[row["value"]] = Amount(documents=row["documents"], bytes=row["bytes"])
+    return found
