@@ -123,6 +123,19 @@ def test_every_dependency_is_pinned():
     assert names <= pinned
 
 
+def test_every_parameter_a_stage_depends_on_is_in_params_yaml():
+    """DVC refuses to run a stage one of whose parameters is not there."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    asked = {name for stage in stages for name in stage.get("do", stage).get("params", ())}
+    assert asked
+    for name in asked:
+        here = params
+        for key in name.split("."):
+            assert key in here, name
+            here = here[key]
+
+
 def test_no_machine_path_is_written_down():
     pattern = re.compile(r"/(?:root|home/\w+|tmp/w|work)/")
     for path in ROOT.rglob("*"):
