@@ -34,6 +34,7 @@ DUPLICATE = "duplicate"
 COUNTED = ("kind", "language")
 U8 = NDArray[np.uint8]
 I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
 
 
 class Kept(NamedTuple):
@@ -90,20 +91,21 @@ def settle(
     """The fate of every document of `inputs`. `near`: what deduplication says of them; `scores`: the source's edition
     of scores, where some are asked for.
     """
-    tables = [parquet.read_table(path, columns=["reason", "key", "bytes"]) for path in verdicts]
-    ends = np.cumsum([0, *(table.num_rows for table in tables)])
-    sizes: I64 = np.concatenate([np.empty(0, np.int64), *(table["bytes"].to_numpy() for table in tables)])
-    fates = _judged(tables)
-    passed = fates.open
-    fates.set(_again(tables if config.dedup.exact == "normalised" else _ids(verdicts), passed), DUPLICATE)
-    said = _joined([_plain(fate.reasons, 0, t) for fate, t in zip(near, tables, strict=True)])
+    counts = [parquet.read_metadata(path).num_rows for path in verdicts]
+    ends = np.cumsum([0, *counts])
+    fates, sizes = _judged(verdicts, ends)
+    keys = _fixed(verdicts, "key", 16, ends)
+    same = keys if config.dedup.exact == "normalised" else _fixed(verdicts, "id", 32, ends)
+    fates.set(_again(same, fates.open), DUPLICATE)
+    said = _joined([_plain(fate.reasons, 0, n) for fate, n in zip(near, counts, strict=True)])
     for number, name in enumerate(REASONS):
         if name:
             fates.set(fates.open & (said == number), name)
-    fates.set(fates.open & _held_out(tables, config.held_out.share), PARTS[HELD_OUT])
+    fates.set(fates.open & _held_out(keys, config.held_out.share), PARTS[HELD_OUT])
+    del keys, same
     if asked := config.selects(source.name):
         assert scores is not None
-        copies = _joined([_plain(fate.copies, 1, t) for fate, t in zip(near, tables, strict=True)])
+        copies = _joined([_plain(fate.copies, 1, n) for fate, n in zip(near, counts, strict=True)])
         copies[~fates.open] = 0
         parts = [copies[a:b].tobytes() for a, b in pairwise(ends)]
         gone = left_out(source.name, asked, scores, list(inputs), list(verdicts), parts)
@@ -121,41 +123,47 @@ def _joined(parts: Sequence[U8]) -> U8:
     return np.concatenate([np.empty(0, np.uint8), *parts])
 
 
-def _plain(values: bytes, default: int, table: pa.Table) -> U8:
-    return np.frombuffer(values, np.uint8) if values else np.full(table.num_rows, default, np.uint8)
+def _plain(values: bytes, default: int, count: int) -> U8:
+    return np.frombuffer(values, np.uint8) if values else np.full(count, default, np.uint8)
 
 
-def _judged(tables: Sequence[pa.Table]) -> Column:
-    found = Column(np.full(sum(table.num_rows for table in tables), -1, np.int16), [])
-    at = 0
-    for table in tables:
+def _judged(verdicts: Sequence[Path], ends: I64) -> tuple[Column, I64]:
+    """Fates as the judges have it, and bytes of text. One file is in memory at a time."""
+    found, sizes = Column(np.full(ends[-1], -1, np.int16), []), np.empty(ends[-1], np.int64)
+    for path, (begin, end) in zip(verdicts, pairwise(ends), strict=True):
+        table = parquet.read_table(path, columns=["reason", "bytes"])
         reasons = table["reason"].combine_chunks().dictionary_encode()
         names = [found.code(name) for name in reasons.dictionary.to_pylist()]
         codes = reasons.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        found.codes[at : at + len(codes)] = np.array([*names, -1], np.int16)[codes]
-        at += len(codes)
+        found.codes[begin:end] = np.array([*names, -1], np.int16)[codes]
+        sizes[begin:end] = table["bytes"].to_numpy()
+    return found, sizes
+
+
+def _fixed(verdicts: Sequence[Path], name: str, width: int, ends: I64) -> U64:
+    """A column of values of `width` bytes, one row each; what is null is nought."""
+    found = np.zeros((ends[-1], width // 8), np.uint64)
+    for path, (begin, end) in zip(verdicts, pairwise(ends), strict=True):
+        column = parquet.read_table(path, columns=[name])[name].combine_chunks()
+        values = column.drop_null().cast(pa.binary()).cast(pa.binary(width))
+        plain = np.frombuffer(values.buffers()[1] or b"", ">u8").reshape(-1, width // 8)
+        found[begin:end][column.is_valid().to_numpy(zero_copy_only=False)] = plain[: len(values)]
     return found
 
 
-def _ids(verdicts: Sequence[Path]) -> list[pa.Table]:
-    return [parquet.read_table(path, columns=["id"]).rename_columns(["key"]) for path in verdicts]
-
-
-def _again(tables: Sequence[pa.Table], passed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which of the documents that passed have a key that one before them has."""
-    keys = pl.concat([pl.Series(table["key"]) for table in tables]).filter(pl.Series(passed))
+def _again(values: U64, passed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of the documents that passed have a value that one before them has."""
+    rows = np.flatnonzero(passed)
+    # The sort is stable: of equal values the first stays first.
+    rows = rows[np.lexsort(values[rows].T)]
     found = np.zeros(len(passed), np.bool_)
-    found[passed] = ~keys.is_first_distinct().to_numpy()
+    found[rows[1:]] = (values[rows[1:]] == values[rows[:-1]]).all(axis=1)
     return found
 
 
-def _held_out(tables: Sequence[pa.Table], share: float) -> NDArray[np.bool_]:
+def _held_out(keys: U64, share: float) -> NDArray[np.bool_]:
     """As clean.held_out says it of one key."""
-    parts = []
-    for table in tables:
-        whole = b"".join(key or bytes(16) for key in table["key"].to_pylist())
-        parts.append(np.frombuffer(whole, ">u8")[::2].astype(np.uint64) < np.uint64(math.ceil(share * 2**64)))
-    return np.concatenate([np.empty(0, np.bool_), *parts])
+    return keys[:, 0] < np.uint64(math.ceil(share * 2**64))
 
 
 def _flags(fates: Column) -> U8:

@@ -21,8 +21,8 @@ from ratoon.corpus.formats import Bad, Record
 # Raise it whenever the same input would give other documents: shards of the old version are then made anew.
 VERSION = 1
 LARGE_BYTES = 4 << 20
-# What a small file counts at least, so that a group is a few hundred files at most.
-SMALL_BYTES = 16 << 10
+# Groups that a folder of small files is cut into at least, about; up to so many files each is a group of its own.
+GROUPS = 64
 # What a store says of content, not of time or place: the same bytes give the same tag.
 CONTENT_TAGS = ("ETag", "etag", "md5Hash", "md5", "checksum", "content_hash", "sha256")
 UNKNOWN_SUFFIX = "unknown suffix"
@@ -135,15 +135,18 @@ def _files(origin: Files, inputs: list[Input], declared: tuple[Any, ...], root: 
 
 
 def groups(items: list[Input]) -> Iterator[list[Input]]:
-    """Small files, sorted by name, in groups of about LARGE_BYTES.
+    """Small files, sorted by name, in groups of LARGE_BYTES on average, or smaller ones where that made few.
 
-    Whether a group ends with a file is up to that file alone. So files that come, go or change touch the group they
-    fall into and at most one beside it, and a new folder is a few groups of its own, however many files it holds.
+    Whether a group ends with a file is up to that file's name and size. So files that come, go or change touch the
+    group they fall into and at most one beside it, and a new folder is a few groups of its own, however many files it
+    holds. Only where there is little text (GROUPS * LARGE_BYTES) is all of it grouped anew when the number of files
+    passes a power of two.
     """
+    least = (GROUPS << 32) >> (len(items) - 1).bit_length() if items else 0
     group: list[Input] = []
     for item in items:
         group.append(item)
-        if zlib.crc32(item.name.encode()) * LARGE_BYTES < max(item.size, SMALL_BYTES) << 32:
+        if zlib.crc32(item.name.encode()) < max((item.size << 32) // LARGE_BYTES, least):
             yield group
             group = []
     if group:

@@ -2,7 +2,7 @@
 
 import random
 
-from ratoon.corpus.units import LARGE_BYTES, SMALL_BYTES, Input, groups
+from ratoon.corpus.units import GROUPS, LARGE_BYTES, Input, groups
 
 
 def files(folder, count, seed=0):
@@ -26,9 +26,13 @@ def test_every_file_is_in_one_group_in_the_order_of_names():
 def test_groups_are_of_about_the_size_of_a_large_file():
     sizes = [sum(item.size for item in group) for group in groups(OLD)]
     assert LARGE_BYTES / 2 < sum(sizes) / len(sizes) < LARGE_BYTES * 2
-    unsized = [Input(f"{i}", f"{i}", 0) for i in range(5000)]  # a store may not say how large a file is
-    mean = len(unsized) / len(list(groups(unsized)))
-    assert 0.5 < mean / (LARGE_BYTES / SMALL_BYTES) < 2
+
+
+def test_few_files_are_a_group_each_and_tiny_ones_make_some_dozen_groups():
+    assert held(OLD[:GROUPS]) == [(item,) for item in OLD[:GROUPS]]
+    for count in (100, 1000, 5000):
+        unsized = [Input(f"{i}", f"{i}", 0) for i in range(count)]  # a store may not say how large a file is
+        assert GROUPS / 3 < len(held(unsized)) < GROUPS * 2
 
 
 def test_one_file_more_or_less_or_longer_touches_two_groups_at_most():

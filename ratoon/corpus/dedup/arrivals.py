@@ -4,6 +4,7 @@ What was trained on cannot be taken back, so what came first stays and what came
 one thing an edition inherits from the one before it; without it every text counts as new.
 """
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,9 @@ def ranks(edition: Edition, keys: U64) -> I32:
 
 def write(edition: Edition, keys: U64, found: I32) -> str:
     """Name of the file; it holds nothing of texts that are no longer there."""
-    name = f"{PREFIX}{digest(keys.tobytes(), found.tobytes())}.parquet"
+    # Hashed where they lie: they are many.
+    key = digest(*(hashlib.blake2b(column.data, digest_size=16).digest() for column in (keys, found)))
+    name = f"{PREFIX}{key}.parquet"
     if not edition.reusable(name):
         table = pa.table({"key": keys, "rank": found})
         parquet.write_table(table, edition.place(name), compression="zstd", use_dictionary=["rank"])

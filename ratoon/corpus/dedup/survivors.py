@@ -148,16 +148,33 @@ def _texts(own: list[Keys], others: list[list[Keys]], edition: Edition, share: f
     ranks[np.searchsorted(keys, mine)] = arrived
     sizes, counts = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
     for item in own:
-        at = np.searchsorted(keys, item.keys)
+        at = _places(keys, item.keys)
         np.maximum.at(sizes, at, item.sizes)
         np.add.at(counts, at, 1)
     for place, other in reversed(list(enumerate(others))):
         for item in other:
-            ranks[np.searchsorted(keys, item.keys)] = place - len(others)
+            ranks[_places(keys, item.keys)] = place - len(others)
     trained = keys >= np.uint64(math.ceil(share * 2**64))
     numbers = np.empty(len(keys), np.int64)
-    numbers[np.lexsort((keys, -sizes, trained, ranks))] = np.arange(len(keys))
+    numbers[_order(ranks, trained, sizes)] = np.arange(len(keys))
     return Texts(keys, ranks, numbers, counts), arrivals.write(edition, mine, arrived)
+
+
+def _order(ranks: I32, trained: NDArray[np.bool_], sizes: I64) -> I64:
+    """Of survival: by rank, held out first, longest first, and as they stand, which is by key."""
+    if not len(ranks):
+        return np.empty(0, np.int64)
+    # In one number: the sort is several times faster than by three.
+    whole = (ranks - np.int64(ranks.min())) << 40 | trained.astype(np.int64) << 39 | ((1 << 39) - 1 - sizes)
+    return np.argsort(whole, kind="stable")
+
+
+def _places(keys: U64, wanted: U64) -> I64:
+    """Where each wanted key is among the sorted ones. In order they are found with the cache, not against it."""
+    order = np.argsort(wanted)
+    found = np.empty(len(wanted), np.int64)
+    found[order] = np.searchsorted(keys, wanted[order])
+    return found
 
 
 def _joined(parts: list[U64], kind: type[np.uint64]) -> U64:
@@ -180,12 +197,13 @@ def _clusters(
         signed = index.read(item.signed, near, with_slots=slots is not None)
         at, of = np.searchsorted(item.rows, signed.rows), signed.rows
         passed = np.append(item.rows, -1)[at] == of
-        numbers = texts.numbers[np.searchsorted(texts.keys, item.keys[at[passed]])]
+        numbers = texts.numbers[_places(texts.keys, item.keys[at[passed]])]
         spill.add(signed.bands[passed].reshape(-1), np.repeat(numbers, near.bands))
         if slots is not None:
             slots[numbers] = signed.slots[passed]
     if slots is not None:
         slots.flush()
+    del slots  # mapped twice it would count twice
     parts = spill.close()
     sizes = [part.stat().st_size for part in parts]
     forest = Forest(ranks)
@@ -216,7 +234,7 @@ def _repeated(lines: list[Path], own: list[Keys], texts: Texts, reasons: U8, edi
     """Share of the words of every text, by number, that stand in paragraphs of texts before it."""
     files = []
     for path, item in zip(lines, own, strict=True):
-        numbers = texts.numbers[np.searchsorted(texts.keys, item.keys)]
+        numbers = texts.numbers[_places(texts.keys, item.keys)]
         every = np.full(parquet.read_metadata(path).num_rows, -1)
         every[item.rows] = np.where(reasons[numbers] == STAYS, numbers, -1)
         files.append((path, every))
@@ -231,7 +249,7 @@ def _fates(texts: Texts, own: list[Keys], survivor: I64, reasons: U8, config: De
     np.add.at(sizes, survivor[texts.numbers], texts.counts)
     fates = []
     for item in own:
-        numbers = texts.numbers[np.searchsorted(texts.keys, item.keys)]
+        numbers = texts.numbers[_places(texts.keys, item.keys)]
         stands = survivor[numbers]
         times = np.where(reasons[numbers] == STAYS, copies(sizes[stands], config.copies), 0)
         fates.append(_fate(item, reasons[numbers], times.astype(np.uint8)))
