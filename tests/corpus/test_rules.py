@@ -118,3 +118,8 @@ def test_a_wrong_rule_is_refused_with_its_place(thresholds, message):
     with pytest.raises(ConfigError) as error:
         build(thresholds, "rules")
     assert message in str(error.value)
+
+
+def test_a_threshold_no_pattern_can_hold_is_refused_with_what_is_allowed():
+    with pytest.raises(ConfigError, match="at most 1000 lines"):
+        build({"generated": 10**9}, "rules")

@@ -2,10 +2,12 @@
 
 import polars as pl
 
+from ratoon.config import ConfigError
 from ratoon.corpus.rules.batch import Batch, Mask, Test
 from ratoon.corpus.rules.characters import LETTER, NUMBER
 
 HEAD_CHARS = 20_000
+MOST_LINES = 1000  # a pattern for more is refused by the engine
 GENERATED = (
     r"(?i)auto-?\s?generated|automatically generated|generated (?:by|from|with)\b|do not (?:edit|modify)|@generated"
 )
@@ -23,6 +25,10 @@ def alphanumeric(min_share: float) -> Test:
 
 def generated(first_lines: float) -> Test:
     """Markers of machine-written files within the first lines, where tools put them."""
+    if first_lines > MOST_LINES:
+        raise ConfigError(
+            f"rule generated: found {first_lines:g}, at most {MOST_LINES} lines; markers stand in the first few"
+        )
     head = rf"\A(?:[^\n]*\n){{0,{max(int(first_lines) - 1, 0)}}}[^\n]*"
 
     def test(batch: Batch) -> Mask:
