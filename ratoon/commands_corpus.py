@@ -135,15 +135,18 @@ def earlier(root: Path, source: str, against: str | None, into: Path) -> Path:
 
     if against and (Path(against) / "ledger.json").exists():
         return Path(against)
+    from ratoon.corpus.edition import read_ledger
+
     path = Layout(root).clean(source).relative_to(root).as_posix()
-    here = versions.hashes(root).get(path)
-    hashes = [against] if against else [one for one in editions(root, path) if one != here]
-    if not hashes:
-        raise ConfigError(
-            f"source {source!r}: no refresh has used another edition than this one; name one with --against: a folder "
-            f"with a clean edition, or a DVC hash of {path} from an earlier dvc.lock"
-        )
-    return versions.lay_out(root, hashes[0], into, lambda name: not name.startswith(("train-", "held_out-")))
+    now = read_ledger(Layout(root).clean(source)).shards
+    for hash_ in [against] if against else editions(root, path):
+        found = versions.lay_out(root, hash_, into / hash_, lambda name: not name.startswith(("train-", "held_out-")))
+        if against or read_ledger(found).shards != now:
+            return found
+    raise ConfigError(
+        f"source {source!r}: no refresh has used another edition than this one; name one with --against: a folder "
+        f"with a clean edition, or a DVC hash of {path} from an earlier dvc.lock"
+    )
 
 
 def editions(root: Path, path: str) -> list[str]:

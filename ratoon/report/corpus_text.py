@@ -29,13 +29,11 @@ def table(rows: Iterable[Sequence[str]], indent: int = 2) -> list[str]:
     widths = [max(len(row[i]) for row in found) for i in range(len(found[0]))]
     room = WIDTH - indent - sum(widths[1:]) - 2 * (len(widths) - 1)
     widths[0] = min(widths[0], room)
-    return [
-        " " * indent
-        + "  ".join(
-            [_cut(row[0], widths[0]).ljust(widths[0]), *(x.rjust(w) for x, w in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in found
-    ]
+    lines = []
+    for first, *others in found:
+        cells = [x.rjust(width) for x, width in zip(others, widths[1:], strict=True)]
+        lines.append(" " * indent + "  ".join([_cut(first, widths[0]).ljust(widths[0]), *cells]).rstrip())
+    return lines
 
 
 def _cut(text: str, width: int) -> str:
