@@ -208,3 +208,24 @@ def test_a_lock_file_with_a_merge_conflict_is_refused(root):
     )
     with pytest.raises(ConfigError, match=r"dvc\.lock: not a DVC lock file .*git checkout dvc\.lock"):
         versions.hashes(root)
+
+
+def test_an_output_as_it_was_is_laid_out_from_the_cache_and_only_what_is_wanted(root, tmp_path):
+    (root / "dvc.yaml").write_text(
+        "stages:\n  make:\n    cmd: python make.py\n    deps: [in.txt]\n    outs: [made]\n", encoding="utf-8"
+    )
+    (root / "make.py").write_text(
+        "import pathlib\nfor name in ('keep/a.txt', 'b.txt'):\n    path = pathlib.Path('made') / name\n"
+        "    path.parent.mkdir(parents=True, exist_ok=True)\n    path.write_text(open('in.txt').read())\n",
+        encoding="utf-8",
+    )
+    (root / ".gitignore").write_text("/made\n", encoding="utf-8")
+    before = versions.repro(root).hashes["made"]
+    (root / "in.txt").write_text("two", encoding="utf-8")
+    assert versions.repro(root).hashes["made"] != before
+    found = versions.lay_out(root, before, tmp_path / "former", lambda name: name.startswith("keep/"))
+    files = [path for path in found.rglob("*") if path.is_file()]
+    assert [path.relative_to(found).as_posix() for path in files] == ["keep/a.txt"]
+    assert files[0].read_text() == "one"
+    with pytest.raises(ConfigError, match="dvc fetch"):
+        versions.lay_out(root, "0" * 32 + ".dir", tmp_path / "none", lambda name: True)
