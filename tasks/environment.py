@@ -4,6 +4,7 @@ What a person has set wins, always. What `ratoon up` runs is used; without it ev
 `.ratoon/`: Prefect's own in-process API, MLflow on SQLite, DVC with a folder as its remote.
 """
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -11,7 +12,9 @@ from pathlib import Path
 
 from tasks import processes
 
-OURS = "RATOON_DEFAULTS"  # names we set, so that a later call may set them anew without touching a person's own
+# What we set, as JSON: a later call, or a child of this process, may set it anew without touching a person's own. The
+# values are kept too: a variable that has since become another is a person's.
+OURS = "RATOON_DEFAULTS"
 PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
@@ -52,26 +55,34 @@ def store(root: Path) -> str:
 def prepare(root: Path, environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The variables to lay over `environ` (None: this process's) so that work in `root` finds its services."""
     given = os.environ if environ is None else environ
-    ours = set(filter(None, given.get(OURS, "").split(",")))
+    ours = _ours(given)
     wanted = {**defaults(root), **_running(root)}
     if any(name in given for name in PROXIES):
         wanted |= {"NO_PROXY": f"{processes.HOST},localhost", "no_proxy": f"{processes.HOST},localhost"}
     if "PREFECT_API_URL" not in wanted and ("PREFECT_API_URL" not in given or "PREFECT_API_URL" in ours):
         wanted["PREFECT_SERVER_EPHEMERAL_ENABLED"] = "true"
     chosen = {name: value for name, value in wanted.items() if name not in given or name in ours}
-    return {**chosen, "PATH": _path(given.get("PATH", os.defpath)), OURS: ",".join(sorted(chosen))}
+    return {**chosen, "PATH": _path(given.get("PATH", os.defpath)), OURS: json.dumps(chosen, sort_keys=True)}
 
 
 def apply(root: Path) -> dict[str, str]:
     """`prepare`, put into this process's environment. Call it before anything imports prefect or mlflow."""
     changes = prepare(root)
-    for name in os.environ.get(OURS, "").split(","):
+    for name in _ours(os.environ) - changes.keys():
         # Set by an earlier call and no longer wanted: the services it pointed to are down.
-        if name and name not in changes:
-            os.environ.pop(name, None)
+        os.environ.pop(name)
     os.environ.update(changes)
     (root.resolve() / ".ratoon").mkdir(parents=True, exist_ok=True)
     return changes
+
+
+def _ours(given: Mapping[str, str]) -> set[str]:
+    """Names whose value in `given` is still the one that we set."""
+    try:
+        record = dict(json.loads(given.get(OURS) or "{}"))
+    except (TypeError, ValueError):  # not of our making: nothing of it is ours
+        return set()
+    return {name for name, value in record.items() if given.get(name) == value}
 
 
 def _running(root: Path) -> dict[str, str]:

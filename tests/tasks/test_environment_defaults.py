@@ -72,6 +72,14 @@ def test_a_second_call_follows_the_services_and_leaves_a_persons_own(tmp_path, l
     assert os.environ["DO_NOT_TRACK"] == "0"
 
 
+def test_what_a_person_sets_for_a_child_of_ours_wins_there_too(tmp_path):
+    first = {"PATH": "/bin", **environment.prepare(tmp_path, {"PATH": "/bin"})}
+    child = {**first, "MLFLOW_TRACKING_URI": "http://mlflow.example:5000"}
+    found = environment.prepare(tmp_path / "elsewhere", child)
+    assert "MLFLOW_TRACKING_URI" not in found
+    assert found["PREFECT_HOME"] == f"{tmp_path}/elsewhere/.ratoon/prefect"
+
+
 def test_python_is_this_interpreter(tmp_path):
     bin_folder = str(Path(sys.executable).parent)
     path = environment.prepare(tmp_path, {"PATH": f"/usr/bin:{bin_folder}:/bin"})["PATH"]
