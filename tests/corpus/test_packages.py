@@ -149,6 +149,12 @@ def test_docstrings_are_those_the_language_knows():
     assert found["Distribution.digest"] == inspect.getdoc(packages.Distribution.digest)
 
 
+def test_a_package_without_a_license_is_read_whoever_answers_for_installed_packages():
+    import importlib_metadata  # noqa: F401  # takes Python's own place from here on
+
+    assert packages.installed("safetensors", "prose").license is None
+
+
 def test_the_same_packages_give_the_same_bytes(tmp_path):
     origins = (Packages(packages=("safetensors", "fsspec"), content="prose"),)
     ingest(notes(origins=origins), tmp_path, tmp_path / "a")
