@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ratoon.config import Ask, ConfigError
+from ratoon.config import Ask, ConfigError, load
 
 DONE, FAILED, WRONG, REFUSED = 0, 1, 2, 3
 
@@ -45,6 +45,7 @@ def run_flow(name: str, ask: Ask, root: Path) -> Any:
     """A flow in this process; its final state. A failure is raised as what it was."""
     import importlib
 
+    load(root, budget=ask.budget, changes=ask.changes())  # a wrong key is told at once, not once Prefect is up
     embedded(root)
     flow = getattr(importlib.import_module(f"flows.{name}"), name)
     state = flow(ask, return_state=True)
