@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
+# A process per core, whole files each; within a process torch has one thread, or they would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test test-all lint up down clean
@@ -22,10 +24,10 @@ demo: env  ## one whole refresh on the embedded text, minutes on two cores
 	$(BIN)/ratoon refresh
 
 test: env lint  ## what must always pass
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-all: env lint  ## the slow ones too
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: env  ## style, imports, types
 	$(BIN)/ruff check .
