@@ -69,8 +69,8 @@ def installed(name: str, content: Literal["prose", "code"]) -> Distribution:
     return Distribution(
         found.metadata["Name"],
         found.version,
-        # `get`: where importlib_metadata was imported, it answers in place of Python's own, and raises for what is not.
-        found.metadata.get("License-Expression"),
+        # Asked first: where importlib_metadata was imported, it answers in place of Python's own, and raises for none.
+        found.metadata["License-Expression"] if "License-Expression" in found.metadata else None,
         tuple(p for p in parts if p.path.is_file()),
     )
 
