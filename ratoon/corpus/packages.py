@@ -69,8 +69,8 @@ def installed(name: str, content: Literal["prose", "code"]) -> Distribution:
     return Distribution(
         found.metadata["Name"],
         found.version,
-        # Asked first: where importlib_metadata was imported, it answers in place of Python's own, and raises for none.
-        found.metadata["License-Expression"] if "License-Expression" in found.metadata else None,
+        # All of none or one: asked for one, importlib_metadata, which takes Python's place once imported, raises for none.
+        (found.metadata.get_all("License-Expression") or [None])[0],
         tuple(p for p in parts if p.path.is_file()),
     )
 
