@@ -69,7 +69,7 @@ def installed(name: str, content: Literal["prose", "code"]) -> Distribution:
     return Distribution(
         found.metadata["Name"],
         found.version,
-        # All of none or one: asked for one, importlib_metadata, which takes Python's place once imported, raises for none.
+        # All of none or one: importlib_metadata, which takes Python's place once imported, raises where asked for one.
         (found.metadata.get_all("License-Expression") or [None])[0],
         tuple(p for p in parts if p.path.is_file()),
     )
