@@ -54,7 +54,7 @@ def bring(tmp_path):
     def run(*records, name="crawl.warc.gz", raw=None, **web):
         (tmp_path / "raw").mkdir(exist_ok=True)
         (tmp_path / "raw" / name).write_bytes(pack(*records) if raw is None else raw)
-        source = notes(origins=(Files(path="raw", web=WebPages(**web)),))
+        source = notes(origins=(Files(path="raw", web=WebPages(**web)),), max_bad_share=0.5)
         ledger = ingest(source, tmp_path, tmp_path / "out")
         found = [row for shard in shards(tmp_path / "out") for row in rows(shard)]
         return ledger, sorted(found, key=lambda row: row["url"])
@@ -228,6 +228,28 @@ def test_an_archive_cut_short_is_refused(bring, name, cut):
 def test_what_is_no_archive_is_refused(bring, raw):
     with pytest.raises(ConfigError, match=r"damaged|cut short"):
         bring(raw=raw)
+
+
+@pytest.mark.parametrize("name", ["crawl.warc.gz", "crawl.warc"])
+def test_a_record_of_wrong_length_is_counted_by_name_and_nothing_is_printed(bring, name, capfd):
+    broken = response(3)[:-4] + b"more than was said\r\n\r\n"
+    records = [*(response(i) for i in range(3)), broken, response(4)]
+    ledger, found = bring(name=name, raw=pack(*records) if name.endswith("gz") else b"".join(records))
+    assert [row["url"][-1] for row in found] == ["0", "1", "2", "4"]
+    assert ledger.funnel.dropped == {"wrong record length": 1}
+    assert ledger.examples == {"wrong record length": [f"raw/{name}:4"]}
+    assert capfd.readouterr().err == ""
+
+
+def test_a_compressed_body_that_is_damaged_is_counted_by_name_and_nothing_is_printed(bring, capfd):
+    body = bytearray(gzip.compress(article(3).encode() * 400, mtime=0, compresslevel=0))
+    body[70_000] ^= 0xFF
+    body[65_560:65_570] = b"\xff" * 10
+    damaged = warc("response", "http://a.example/3", bytes(body), headers="Content-Encoding: gzip\r\n")
+    ledger, found = bring(response(1), damaged, warc("response", "http://a.example/a b", article(2)))
+    assert [row["url"] for row in found] == ["http://a.example/1", "http://a.example/a%20b"]
+    assert ledger.funnel.dropped == {"damaged body": 1}
+    assert capfd.readouterr().err == ""
 
 
 POISON = {

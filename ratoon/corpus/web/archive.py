@@ -4,10 +4,12 @@ Two passes over one file: the first reads addresses and robots.txt, the second r
 on the page, on the robots.txt fetched with it and on the lists declared, never on other pages.
 """
 
+import io
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
@@ -18,10 +20,13 @@ from ratoon.corpus.web.blocklist import blocked
 from ratoon.corpus.web.page import Extract, content_type, extractor, page_text, plain_text, reserved
 from ratoon.corpus.web.robots import Robots, is_robots, site
 
+# Raise it whenever the same archive would give other documents.
+VERSION = 1
 KINDS = frozenset({"response", "resource", "conversion"})
 PAGES = frozenset({"text/html", "application/xhtml+xml"})
 NOT_FOUND, NOT_PAGE, TOO_LARGE, NO_MAIN_TEXT = "not answered with 200", "not a page", "page too large", "no main text"
 BLOCKED, ROBOTS, RESERVED = "blocked address", "robots.txt", "rights reserved"
+WRONG_LENGTH, DAMAGED_BODY = "wrong record length", "damaged body"
 # What a crawl always holds: no sign of a damaged source.
 EXPECTED = frozenset({NOT_FOUND, NOT_PAGE, TOO_LARGE, NO_MAIN_TEXT, BLOCKED, ROBOTS, RESERVED})
 
@@ -45,10 +50,21 @@ def read_archive(file: BinaryIO, name: str, columns: Columns, web: WebPages) -> 
         rights = _rights(again, name, web)
         again.seek(0)
         extract = extractor(web)
-        for number, record in enumerate(_records(again, name), start=1):
-            item = _page(record, f"{name}:{number}", columns, web, rights, extract)
+        number, item = 0, None
+        for record in _records(again, name):
+            if isinstance(record, Left):
+                item = item and Bad(f"{name}:{number}", record.reason, _size(item))
+                continue
             if item is not None:
                 yield item
+            number += 1
+            item = _page(record, f"{name}:{number}", columns, web, rights, extract)
+        if item is not None:
+            yield item
+
+
+def _size(item: Record | Bad) -> int:
+    return item.num_bytes if isinstance(item, Bad) else len(item.text.encode("utf-8", "replace"))
 
 
 def _installed() -> None:
@@ -99,14 +115,27 @@ class _Watched:
 
 
 def _records(file: BinaryIO, name: str) -> Iterator[Any]:
+    """Records that may be pages, and behind one that does not end where it says a Left."""
     from warcio.archiveiterator import ArchiveIterator
     from warcio.exceptions import ArchiveLoadFailed
 
+    class Archive(ArchiveIterator):  # type: ignore[misc]  # warcio is untyped
+        INC_RECORD = ""  # printed for a record of wrong length; the ledger counts these
+
+    # It warns of spaces in addresses, which it writes as %20.
+    logging.getLogger("warcio.recordloader").setLevel(logging.ERROR)
     compression = compression_of(name)
     plain: Any = pa.CompressedInputStream(pa.PythonFile(_Lent(file), mode="r"), compression) if compression else file
     watched = _Watched(plain)
     try:
-        yield from (record for record in ArchiveIterator(watched) if record.rec_type in KINDS)
+        archive = Archive(watched)
+        for record in archive:
+            if record.rec_type in KINDS:
+                yield record
+                errors = archive.err_count
+                archive.read_to_end()
+                if archive.err_count > errors:
+                    yield Left(WRONG_LENGTH)
         while watched.read(1 << 20):  # what follows the last record
             pass
     # AttributeError: warcio's, for a page without an address.
@@ -118,19 +147,24 @@ def _records(file: BinaryIO, name: str) -> Iterator[Any]:
         raise ConfigError(f"{name}: cut short: it does not end where a record ends; fetch the file again or remove it")
 
 
+def _responses(file: BinaryIO, name: str) -> Iterator[Any]:
+    return (record for record in _records(file, name) if not isinstance(record, Left))
+
+
 def _rights(file: BinaryIO, name: str, web: WebPages) -> Rights:
     if not web.block and not web.robots_agent:
         return Rights(frozenset(), Robots(None))
     addresses: set[str] = set()
     robots = Robots(web.robots_agent)
-    for record in _records(file, name):
+    for record in _responses(file, name):
         address = _address(record)
         addresses.add(address)
-        robots.learn(address, record)
+        with redirect_stderr(io.StringIO()):  # of a damaged robots.txt what there is counts
+            robots.learn(address, record)
     sites = {site(address) for address in addresses}
     for path in web.robots if web.robots_agent else ():
         with open(path, "rb") as other:
-            for record in _records(other, path):
+            for record in _responses(other, path):
                 if site(_address(record)) in sites:
                     robots.learn(_address(record), record)
     return Rights(blocked(addresses, web.block), robots)
@@ -164,7 +198,11 @@ def _text(record: Any, web: WebPages, extract: Extract) -> str | Left:
     kind, charset = content_type(record.http_headers.get_header("Content-Type") or "")
     if kind not in PAGES and kind != "text/plain":
         return Left(NOT_PAGE)
-    raw = record.content_stream().read(web.max_bytes + 1)
+    said = io.StringIO()
+    with redirect_stderr(said):  # where warcio says that a compressed body is damaged, and hands out what it has
+        raw = record.content_stream().read(web.max_bytes + 1)
+    if said.getvalue():
+        return Left(DAMAGED_BODY)
     if len(raw) > web.max_bytes:
         return Left(TOO_LARGE)
     if web.opt_out and reserved(raw, record.http_headers):
