@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     asking(verb("refresh", commands.refresh, "prepare, sweep, train, assess, promote: the whole routine", REFRESH))
     prepare_verb = verb("prepare", commands.prepare, "bring the sources to their newest clean, packed edition", PREPARE)
     prepare_verb.add_argument(
-        "step", nargs="?", choices=["ingest", "score", "clean", "tokenizer", "pack"], metavar="STEP"
+        "step", nargs="?", choices=["ingest", "scorers", "score", "clean", "tokenizer", "pack"], metavar="STEP"
     )
     prepare_verb.add_argument("names", nargs="*", metavar="NAME")
     asking(prepare_verb)
@@ -122,6 +122,7 @@ REFRESH = """\
 PREPARE = """\
     Alone: everything, through `dvc repro`. With a step, one stage of dvc.yaml:
       ratoon prepare ingest SOURCE     read its files into documents
+      ratoon prepare scorers           train the scorers that are kept (prepare.scores)
       ratoon prepare score SOURCE      a number per document from each of prepare.scores
       ratoon prepare clean SOURCE      rules, duplicates, held-out part
       ratoon prepare tokenizer BASE    make or copy the base's tokenizer

@@ -102,9 +102,9 @@ def prepare(asked: argparse.Namespace, root: Path) -> int:
         return part("prepare")(asked, root)
     from ratoon import stages
 
-    wanted = {"ingest": 1, "score": 1, "clean": 1, "tokenizer": 1, "pack": 2}[asked.step]
+    wanted = {"ingest": 1, "scorers": 0, "score": 1, "clean": 1, "tokenizer": 1, "pack": 2}[asked.step]
     if len(asked.names) != wanted:
-        raise ConfigError(f"ratoon prepare {asked.step}: takes {wanted} name{'s' * (wanted > 1)}, found {asked.names}")
+        raise ConfigError(f"ratoon prepare {asked.step}: takes {wanted} name{'s' * (wanted != 1)}, found {asked.names}")
     ledger = getattr(stages, asked.step)(root, *asked.names)
     if asked.json and ledger is not None:
         print(ledger.model_dump_json(indent=2))

@@ -14,6 +14,11 @@ class Layout:
     def scores(self, source: str) -> Path:
         return self.root / "data" / "scores" / source
 
+    @property
+    def scorers(self) -> Path:
+        """Those that are kept."""
+        return self.root / "data" / "scorers"
+
     def clean(self, source: str) -> Path:
         return self.root / "data" / "clean" / source
 

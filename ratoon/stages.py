@@ -4,18 +4,19 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ratoon import config
-from ratoon.config import Base, ConfigError, PrepareConfig, Scratch, Source
+from ratoon.config import Base, ConfigError, Learned, ModelPerplexity, PrepareConfig, Scratch, Source
 from ratoon.layout import Layout
 from ratoon.records import Ledger
 
 if TYPE_CHECKING:
     from ratoon.corpus.decontaminate.judge import Clear
+    from ratoon.corpus.scores.models import Measure
     from ratoon.corpus.workers import Seen
 
 
@@ -62,25 +63,64 @@ def ingest(root: Path, source: str) -> Ledger:
     return read(declared, root, out, Said(f"ingest {source}"), asked=prepare.amend.get(declared.kind))
 
 
+def scorers(root: Path) -> None:
+    """Train the scorers that are to be kept and are not there yet."""
+    from ratoon.corpus.scores.kept import scorers as train
+
+    layout, prepare = Layout(root), config.load(root).prepare
+    _known(root, prepare.scores)
+    train(prepare, layout.documents("."), layout.scorers, prepare.engine)
+
+
 def score(root: Path, source: str) -> Ledger:
     """A number per document from every scorer that concerns the source."""
     from ratoon.corpus.scores.stage import score as rate
 
-    layout, params = Layout(root), config.load(root)
-    for name, scorer in params.prepare.scorers(source).items():
+    layout, prepare = Layout(root), config.load(root).prepare
+    asked = prepare.scorers(source)
+    _known(root, asked)
+    return rate(
+        config.source(root, source),
+        prepare,
+        layout.documents(source),
+        layout.scores(source),
+        Said(f"score {source}"),
+        prepare.engine,
+        kept=layout.scorers,
+        given={name: _measure(root, source, name, one) for name, one in asked.items() if one.kind == "model"},
+    )
+
+
+def _known(root: Path, asked: "Mapping[str, Learned | ModelPerplexity]") -> None:
+    """Refuse scorers that name sources nobody declared."""
+    for name, scorer in asked.items():
         for other in sorted({each for side in scorer.references().values() for each in side}):
             try:
                 config.source(root, other)
             except ConfigError as error:
                 raise ConfigError(f"params.yaml: prepare.scores.{name}: {error}") from error
-    return rate(
-        config.source(root, source),
-        params.prepare,
-        layout.documents(source),
-        layout.scores(source),
-        Said(f"score {source}"),
-        params.prepare.engine,
-    )
+
+
+def _measure(root: Path, source: str, name: str, asked: ModelPerplexity) -> "Measure":
+    """A base's weights as a scorer; says what it will cost."""
+    from ratoon.corpus.edition import read_ledger
+    from ratoon.lm.base import obtain, weights_folder
+    from ratoon.lm.perplexity import measure
+
+    try:
+        declared = config.base(root, asked.base)
+        folder = weights_folder(root, declared) if isinstance(declared.weights, Scratch) else obtain(declared, root)
+        if not (folder / "config.json").exists():
+            raise ConfigError(
+                f"base {asked.base!r} has no weights yet: they are trained on packed rows\n"
+                f"  prepare once without this score, or name a base whose weights exist"
+            )
+        found = measure(folder, declared.row_tokens, asked)
+    except ConfigError as error:
+        raise ConfigError(f"params.yaml: prepare.scores.{name}: {error}") from error
+    told = read_ledger(Layout(root).documents(source)).funnel
+    print(f"score {source}: {name}: {found.cost(told.documents_kept, told.bytes_kept)}", file=sys.stderr, flush=True)
+    return found
 
 
 def clean(root: Path, source: str) -> Ledger:

@@ -14,8 +14,18 @@ from ratoon.config.filters import DateFilter, LanguageFilter, LicenseFilter, Tox
 from ratoon.config.params import Ask, Params, RefreshConfig
 from ratoon.config.prepare import Dedup, HeldOut, NearDuplicates, Paragraphs, PrepareConfig, Thresholds
 from ratoon.config.reading import base, benchmark, declared, load, merge, parse, read_yaml, source
-from ratoon.config.scores import CONTROLS, Classifier, Importance, Perplexity, Retrieval, Scorer, Select
-from ratoon.config.sources import Columns, Dataset, Files, Origin, Packages, Source, WebPages
+from ratoon.config.scores import (
+    CONTROLS,
+    Classifier,
+    Importance,
+    Learned,
+    ModelPerplexity,
+    Perplexity,
+    Retrieval,
+    Scorer,
+    Select,
+)
+from ratoon.config.sources import Columns, Dataset, Files, Origin, Packages, Source, Split, WebPages
 from ratoon.config.sweep import ChooseConfig, SweepConfig
 from ratoon.config.train import Schedule, TrainConfig
 
@@ -47,7 +57,9 @@ __all__ = [
     "Items",
     "Kind",
     "LanguageFilter",
+    "Learned",
     "LicenseFilter",
+    "ModelPerplexity",
     "Name",
     "NearDuplicates",
     "NextPassage",
@@ -67,6 +79,7 @@ __all__ = [
     "Select",
     "Share",
     "Source",
+    "Split",
     "SweepConfig",
     "T",
     "Thresholds",

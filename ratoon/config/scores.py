@@ -5,14 +5,28 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from ratoon.config.declaration import Declared, Name, unknown
+from ratoon.config.filters import Day
 
 Sources = Annotated[tuple[Name, ...], Field(min_length=1)]
 # Scores every document has, without a model.
 CONTROLS = ("random", "longest", "shortest")
 
 
-class Trained(Declared):
+class Scored(Declared):
     sources: tuple[Name, ...] = Field((), description="sources that are scored; none: all")
+
+
+class Trained(Scored):
+    until: Day | None = Field(
+        None,
+        description="trained on text dated up to this day alone; none: up to prepare.dates.max_date, or on all",
+        exclude_if=lambda day: day is None,
+    )
+    kept: PositiveInt | None = Field(
+        None,
+        description="trained once, then kept whatever text comes; another number trains it anew. None: on all text",
+        exclude_if=lambda number: number is None,
+    )
 
 
 def apart(sides: dict[str, tuple[str, ...]]) -> None:
@@ -89,7 +103,23 @@ class Retrieval(Trained):
         return {"target": self.target, "background": self.background}
 
 
-Scorer = Annotated[Classifier | Perplexity | Importance | Retrieval, Field(discriminator="kind")]
+class ModelPerplexity(Scored):
+    """Bits per byte of a text under a declared base, run forward; low: what it knows well. Nothing is trained."""
+
+    kind: Literal["model"]
+    base: Name = Field(description="declared in models/bases, with weights that are there already")
+    max_tokens: PositiveInt = Field(1024, description="read of each text, from its beginning")
+    batch_tokens: PositiveInt = Field(
+        2048, description="run through the model at once: as many rows of its vocabulary in memory, twice"
+    )
+    device: Literal["cpu", "cuda"] = Field("cpu", description="cpu: one core per worker, the same bytes for any number")
+
+    def references(self) -> dict[str, tuple[str, ...]]:
+        return {}
+
+
+Learned = Classifier | Perplexity | Importance | Retrieval
+Scorer = Annotated[Learned | ModelPerplexity, Field(discriminator="kind")]
 
 
 class Select(Declared):
@@ -151,7 +181,7 @@ class Scoring(Declared):
                 raise ValueError(f"select: {item.score!r} is not made for {bare[0]!r}; add it to that score's sources")
         return self
 
-    def scorers(self, source: str) -> dict[str, "Classifier | Perplexity | Importance | Retrieval"]:
+    def scorers(self, source: str) -> dict[str, Learned | ModelPerplexity]:
         """What `source` is scored by."""
         return {name: each for name, each in sorted(self.scores.items()) if source in (each.sources or (source,))}
 

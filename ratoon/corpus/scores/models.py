@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 from safetensors.numpy import load_file, save
 
-from ratoon.config import Classifier, Importance, Perplexity, Retrieval
+from ratoon.config import Classifier, DateFilter, Importance, Learned, Perplexity, PrepareConfig, Retrieval
+from ratoon.corpus.filters.dates import Dates, dates
 from ratoon.corpus.scores import classifier, importance, perplexity, retrieval
 from ratoon.corpus.scores.features import F64
 from ratoon.corpus.scores.reference import Reference, content, read
 
 # Raise it whenever the same text and parameters would give other scores.
 VERSION = 1
-Scorer = Classifier | Perplexity | Importance | Retrieval
 
 
 class Model(Protocol):
@@ -34,21 +34,54 @@ MODELS: dict[str, Any] = {
 }
 
 
-class Plan(NamedTuple):
-    """A scorer, where its training text is, and the share of it that is held out."""
+class Measure(Protocol):
+    """A scorer that needs no training text, such as a language model; picklable."""
 
-    scorer: Scorer
+    def content(self) -> tuple[object, ...]:
+        """All that its scores depend on, for a digest."""
+
+    def open(self) -> Model: ...
+
+
+class Plan(NamedTuple):
+    """A scorer, where its training text is, the share of it that is held out, and the dates it may have."""
+
+    scorer: Learned
     documents: Path  # the folder with all sources' documents
     held_out_share: float
+    until: Dates | None = None
 
     def sides(self) -> dict[str, list[Path]]:
         return {side: [self.documents / name for name in names] for side, names in self.scorer.references().items()}
 
     def content(self) -> tuple[object, ...]:
         """All that the model depends on, for a digest."""
-        settings = tuple(sorted(self.scorer.model_dump(exclude={"sources"}).items()))
-        read_ = tuple((side, content(editions)) for side, editions in self.sides().items())
-        return VERSION, settings, read_, self.held_out_share
+        read_ = tuple((side, content(editions, self.until)) for side, editions in self.sides().items())
+        return VERSION, self.settings(), read_, self.held_out_share
+
+    def asked(self) -> tuple[object, ...]:
+        """All that is declared about it, whatever text there is."""
+        return VERSION, self.settings(), self.held_out_share
+
+    @property
+    def day(self) -> str | None:
+        """The last that its training text may be from; None: any."""
+        return self.until.max_date.isoformat() if self.until and self.until.max_date else None
+
+    def settings(self) -> tuple[tuple[str, object], ...]:
+        return tuple(sorted(self.scorer.model_dump(exclude={"sources"}).items()))
+
+
+def plan(scorer: Learned, config: PrepareConfig, documents: Path) -> Plan:
+    return Plan(scorer, documents, config.held_out.share, last_day(scorer, config.dates))
+
+
+def last_day(scorer: Learned, asked: DateFilter | None) -> Dates | None:
+    """The earlier of the scorer's own last day and the corpus's. Undated text counts where the corpus keeps it."""
+    days = [day for day in (scorer.until, asked.max_date if asked else None) if day]
+    if not days:
+        return None
+    return dates(DateFilter(max_date=min(days), undated=asked.undated if asked else "drop"))
 
 
 def train(plan: Plan) -> tuple[Any, dict[str, Any]]:
@@ -70,7 +103,7 @@ def train(plan: Plan) -> tuple[Any, dict[str, Any]]:
 
 def _read(plan: Plan, side: str, editions: list[Path]) -> Reference:
     most = plan.scorer.max_targets if isinstance(plan.scorer, Retrieval) and side == "target" else None
-    return read(editions, plan.held_out_share, None if most else plan.scorer.max_bytes, most)
+    return read(editions, plan.held_out_share, None if most else plan.scorer.max_bytes, most, plan.until)
 
 
 def write_model(plan: Plan, path: Path) -> None:
