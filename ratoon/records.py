@@ -62,6 +62,17 @@ class Amount(Record):
     bytes: int
 
 
+class Portion(Record):
+    """What of an edition is in one language. Documents and bytes are of both parts, as the funnel's."""
+
+    documents: int
+    bytes: int
+    held_out_documents: int
+    held_out_bytes: int
+    tokens: int | None = None
+    held_out_tokens: int | None = None
+
+
 class Ledger(Record):
     """What an edition is made of: one `ledger.json` beside its shards."""
 
@@ -88,6 +99,22 @@ class Ledger(Record):
         description="ingest: repair, or kind of private string -> what was changed in the documents kept",
         exclude_if=lambda found: not found,
     )
+    portions: dict[str, Portion] = Field(
+        default_factory=dict,
+        description="clean and pack of a source that is split: folder -> what is in it; together what is kept",
+        exclude_if=lambda found: not found,
+    )
+
+    @model_validator(mode="after")
+    def portions_add_up(self) -> "Ledger":
+        if self.portions:
+            each = self.portions.values()
+            found = [sum(one.documents for one in each), sum(one.bytes for one in each)]
+            kept = [self.funnel.documents_kept, self.funnel.bytes_kept]
+            found += [sum(one.held_out_documents for one in each), sum(one.held_out_bytes for one in each)]
+            if found != [*kept, self.held_out_documents, self.held_out_bytes]:
+                raise ValueError(f"portions hold {found}, but {kept} is kept")
+        return self
 
 
 class Observation(Record):

@@ -7,6 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 from ratoon import config
 from ratoon.config import ConfigError
+from ratoon.corpus.portions import shares
 from ratoon.evaluation import gate, harness, paired, suite
 from ratoon.records import Verdict
 from ratoon.records import read as read_record
@@ -22,7 +23,11 @@ def score_both(job: Job, candidate: Path) -> dict[str, Path]:
     """Build the suite from held-out text and score parent and candidate on it. Scores already there are kept."""
     out = job.folder / "assess"
     benchmarks = [config.benchmark(job.layout.root, path.stem) for path in declared(job)]
-    sources = {s.name: (s.role, job.layout.clean(s.name)) for s in job.sources}
+    sources = {
+        share.name: (s.role, job.layout.clean(s.name) / share.folder)
+        for s in job.sources
+        for share in shares(s, job.layout.clean(s.name))
+    }
     suite.build(benchmarks, sources, job.params.assess, out / "suite")
     recipe = job.params.train
     models = {"parent": job.parent, "candidate": candidate}

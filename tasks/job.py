@@ -12,6 +12,7 @@ from typing import Any
 
 from ratoon import config, records
 from ratoon.config import Ask, Base, ConfigError, Params, Source
+from ratoon.corpus.portions import shares
 from ratoon.layout import Layout
 from ratoon.records import Refresh
 from ratoon.training.sweep import Corpus
@@ -44,10 +45,7 @@ class Job:
 
     @property
     def corpora(self) -> dict[str, Corpus]:
-        return {
-            s.name: Corpus(rows=str(self.layout.rows(self.base.name, s.name)), role=s.role, weight=s.weight)
-            for s in self.sources
-        }
+        return corpora(self.layout, self.base, self.sources)
 
     @property
     def common(self) -> dict[str, Any]:
@@ -57,6 +55,23 @@ class Job:
             "held_out_tokens": self.params.prepare.held_out.max_tokens,
             "commit": versions.commit(self.layout.root)[0],
         }
+
+
+def corpora(layout: Layout, base: Base, sources: tuple[Source, ...]) -> dict[str, Corpus]:
+    """What a mixture is made of: the sources, and of one that is split its portions.
+
+    Raises ConfigError where a portion is called like a source.
+    """
+    found: dict[str, Corpus] = {}
+    for source in sources:
+        rows = layout.rows(base.name, source.name)
+        for share in shares(source, layout.clean(source.name)):
+            if share.name in found:
+                raise ConfigError(
+                    f"params.yaml: refresh.sources: {share.name!r} is a source and a portion of another; rename it"
+                )
+            found[share.name] = Corpus(rows=str(rows / share.folder), role=source.role, weight=share.weight)
+    return found
 
 
 def digest(*parts: Any) -> str:

@@ -14,9 +14,8 @@ from ratoon.records import Ledger
 from ratoon.training import scratch
 from ratoon.training.batch import BatchResult
 from ratoon.training.supervise import supervise
-from ratoon.training.sweep import Corpus
 from tasks import tracking, versions
-from tasks.job import Job, folder_of, resolve
+from tasks.job import Job, corpora, folder_of, resolve
 from tasks.live import stage
 from tasks.retry import weather
 
@@ -29,7 +28,7 @@ def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
     _, base, sources = resolve(root, ask)
     targets = [f"pack@{base.name}-{source.name}" for source in sources]
     passed: set[str] = set()
-    total = 4 * len(sources) + 1  # ingest, score, clean, pack of each, and the tokenizer
+    total = 4 * len(sources) + 2  # ingest, score, clean, pack of each, the tokenizer and the scorers that are kept
     with stage("prepare", "stages", total) as shown:
 
         def heard(line: str) -> None:
@@ -55,10 +54,13 @@ def make_base(root: Path, ask: Ask) -> Path:
     layout = Layout(root)
     todo = scratch.missing([b for b in (base, *family) if isinstance(b.weights, Scratch)], root)
     if todo:
-        corpora = {
-            s.name: Corpus(rows=str(layout.rows(base.name, s.name)), role=s.role, weight=s.weight) for s in sources
-        }
-        batch = scratch.begin(todo, root, layout.tokenizer(base.name), corpora, params.prepare.held_out.max_tokens)
+        batch = scratch.begin(
+            todo,
+            root,
+            layout.tokenizer(base.name),
+            corpora(layout, base, sources),
+            params.prepare.held_out.max_tokens,
+        )
         total = sum(request.recipe.tokens for request in batch.requests)
         with stage("base", "tokens", total) as shown:
             supervise("batch", batch, Path(batch.out), on_line=lambda line: shown.update(line["tokens"]))

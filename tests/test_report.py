@@ -11,6 +11,7 @@ import pytest
 
 from ratoon import report
 from ratoon.records import (
+    Changes,
     Choice,
     Comparison,
     Funnel,
@@ -254,6 +255,32 @@ def test_every_comparison_reason_and_warning_is_on_the_page():
         "cmr would choose 51%",
     ):
         assert expected in words
+
+
+def test_what_was_amended_kept_by_kind_and_divided_is_shown_beside_the_funnel():
+    ingest, clean, pack = ledgers("docs", "general", 1000, 10**6)
+    funnel = clean.funnel
+    half = {"documents": funnel.documents_kept // 2, "bytes": funnel.bytes_kept // 2}
+    rest = {name: getattr(funnel, f"{name}_kept") - half[name] for name in half}
+    held = {"held_out_documents": clean.held_out_documents // 2, "held_out_bytes": clean.held_out_bytes // 2}
+    over = {name: getattr(clean, name) - held[name] for name in held}
+    told = {
+        "kept_by": {"language": {"de": half, "<i>": rest}},
+        "portions": {"de": {**half, **held}, "other": {**rest, **over}},
+    }
+    ingest = ingest.model_copy(update={"amended": {"private_key": Changes(documents=3, occurrences=1205)}})
+    clean = Ledger.model_validate({**clean.model_dump(), **told})
+    page = read(sample(ledgers=(ingest, clean, pack)))
+    words = re.sub(r"\s+", " ", page.words)
+    assert page.open == []
+    assert "Changed in the documents kept: private key 1,205 in 3 documents." in words
+    assert "Kept, by language" in words
+    assert f"<i>: {rest['documents']} documents, {wording.size(rest['bytes'])}" in words
+    assert "Portion" in words
+    html = report.render(sample(ledgers=(ingest, clean, pack)))
+    assert f'<tr><th scope="row">other</th><td class="n">{rest["documents"]}</td>' in html
+    plain = report.render(sample())
+    assert not any(heading in plain for heading in ("Changed in the documents", "Kept, by", ">Portion<"))
 
 
 def test_forgetting_is_measured_from_where_the_proxy_itself_began():

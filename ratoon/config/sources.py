@@ -2,9 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from ratoon.config.declaration import Declared, Kind, Name, Role, Share
+from ratoon.config.filters import Code
 
 
 class Columns(Declared):
@@ -68,6 +69,34 @@ class Dataset(Declared):
 Origin = Packages | Files | Dataset
 
 
+class Split(Declared):
+    """Portions of a source by the language of its documents, each packed and measured for itself."""
+
+    by: Literal["language"] = "language"
+    languages: tuple[Code, ...] = Field(
+        (), max_length=100, description="these alone are portions; none: every language with min_share"
+    )
+    min_share: float = Field(
+        0.05, ge=0.01, le=1, description="of the clean bytes, to be a portion where none are named"
+    )
+    rest: Literal["other", "drop"] = Field(
+        "other", description="other languages and none: a portion `other`, or dropped"
+    )
+    weights: dict[Code | Literal["other"], PositiveFloat] = Field(
+        default_factory=dict, description="portion -> how many times its share of the text it is read; left out: once"
+    )
+
+    @model_validator(mode="after")
+    def check(self) -> "Split":
+        if "other" in self.weights and self.rest == "drop":
+            raise ValueError("weights: there is no portion other where rest is drop; take it out")
+        if self.languages and (bare := sorted({*self.weights} - {*self.languages, "other"})):
+            raise ValueError(f"weights: {bare[0]!r} is no portion; name it in languages or take it out")
+        if len({*self.languages}) != len(self.languages):
+            raise ValueError(f"languages: {list(self.languages)} names one twice")
+        return self
+
+
 class Source(Declared):
     """A declared corpus."""
 
@@ -83,4 +112,7 @@ class Source(Declared):
     weight: PositiveFloat = Field(1.0, description="share among the sources of the same role")
     max_bad_share: Share = Field(
         0.01, description="share of records that may be unreadable before ingesting refuses the whole source"
+    )
+    split: Split | None = Field(
+        None, description="none: one corpus, whatever it is written in", exclude_if=lambda split: split is None
     )

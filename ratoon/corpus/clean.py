@@ -23,7 +23,7 @@ from ratoon.corpus.decontaminate.judge import Clear
 from ratoon.corpus.dedup.survivors import Decision, Fate, decide
 from ratoon.corpus.documents import ShardWriter, Tally, batches, tally_of
 from ratoon.corpus.edition import Edition, digest, read_ledger, renew, shards
-from ratoon.corpus.fates import DROP, PARTS, TRAIN, Kept, settle
+from ratoon.corpus.fates import DROP, HELD_OUT, TRAIN, Kept, part_of, settle
 from ratoon.corpus.judge import COLUMNS, Court, Documents, Judge
 from ratoon.corpus.judges import judges
 from ratoon.corpus.workers import Report, Seen, each
@@ -74,8 +74,10 @@ def clean(
             found = decide(inputs, verdicts, above, edition, config.dedup, share, report, processes)
         settled = settle(source, config, inputs, verdicts, found.fates, scores, edition)
         files = _write(settled.kept, edition, report, processes)
-        train, held = (_sum(edition.path(name) for of, name in files if of == part) for part in PARTS)
-        _refuse(source, config.held_out, train, held)
+        for portion in settled.portions or [""]:
+            inside = [item for item in files if not portion or item[1].startswith(f"{portion}/")]
+            _refuse(source.name, portion, config.held_out, *_sums(edition, inside))
+        _, held = _sums(edition, files)
         ledger = Ledger(
             source=source.name,
             role=source.role,
@@ -94,15 +96,17 @@ def clean(
             held_out_bytes=held.bytes,
             examples=settled.total.examples,
             kept_by=settled.kept_by,
+            portions=settled.portions,
         )
         return edition.publish(ledger)
 
 
-def _sum(paths: Iterable[Path]) -> Tally:
-    total = Tally()
-    for path in paths:
-        total.add(tally_of(path))
-    return total
+def _sums(edition: Edition, files: Iterable[tuple[int, str]]) -> tuple[Tally, Tally]:
+    """(to train on, held out)."""
+    found = {TRAIN: Tally(), HELD_OUT: Tally()}
+    for number, name in files:
+        found[int(part_of(number))].add(tally_of(edition.path(name)))
+    return found[TRAIN], found[HELD_OUT]
 
 
 # ---------------------------------------------------------------- each shard alone
@@ -179,12 +183,12 @@ def held_out(key: bytes, share: float) -> bool:
 def _write(
     kept: list[Kept], edition: Edition, report: Report | None, processes: Engine | int | None
 ) -> list[tuple[int, str]]:
-    """(part, name) of every file of the edition, once they are all there."""
-    named = [{part: item.file(part, VERSION) for part in PARTS if part in item.flags} for item in kept]
-    files = [(part, name) for names in named for part, name in names.items()]
+    """(number, name) of every file of the edition, once they are all there."""
+    named = [{number: item.file(number, VERSION) for number in item.files} for item in kept]
+    files = [(number, name) for names in named for number, name in names.items()]
     new = [i for i, names in enumerate(named) if not all(edition.reusable(name) for name in names.values())]
     fresh = [kept[i] for i in new]
-    tasks = [(kept[i], {part: edition.place(name) for part, name in named[i].items()}) for i in new]
+    tasks = [(kept[i], {number: edition.place(name) for number, name in named[i].items()}) for i in new]
     sizes = [tally_of(item.shard).bytes for item in fresh]
     done = stay = gone = 0
     for i, _ in each(write_parts, tasks, sizes, processes):
@@ -196,41 +200,43 @@ def _write(
 
 
 def write_parts(kept: Kept, paths: dict[int, Path]) -> None:
-    """Copy what stays of a shard into its parts; a part of no documents gets no file."""
-    open_parts = {part: (ShardWriter(path), Tally()) for part, path in paths.items() if part in kept.flags}
+    """Copy what stays of a shard into its files, by their numbers; a part of no documents gets no file."""
+    open_files = {number: (ShardWriter(path), Tally()) for number, path in paths.items()}
     flags = np.frombuffer(kept.flags, np.uint8)
     copies = np.frombuffer(kept.copies, np.uint8) if kept.copies else np.ones_like(flags)
     # What is held out is measured once, however often it was said.
-    times = np.where(flags == TRAIN, copies, flags != DROP)
+    times = np.where(part_of(flags) == TRAIN, copies, flags != DROP)
     begin = 0
     for batch in batches(kept.shard, most=4096):
         here = slice(begin, begin + batch.num_rows)
         begin += batch.num_rows
         sizes = compute.binary_length(batch.column("text")).to_numpy().astype(np.int64)
-        for part, (writer, tally) in open_parts.items():
-            rows = np.flatnonzero(flags[here] == part)
+        for number, (writer, tally) in open_files.items():
+            rows = np.flatnonzero(flags[here] == number)
             rows = np.repeat(rows, times[here][rows])
             tally.keep(int(sizes[rows].sum()), len(rows))
             writer.take(batch, rows, sizes[rows])
     assert begin == len(flags)
-    for writer, tally in open_parts.values():
+    for writer, tally in open_files.values():
         writer.close(tally)
 
 
-def _refuse(source: Source, config: HeldOut, train: Tally, held: Tally) -> None:
+def _refuse(source: str, portion: str, config: HeldOut, train: Tally, held: Tally) -> None:
+    named = f"source {source!r}" + (f", portion {portion!r}" if portion else "")
+    also = "\n  or take that language from split.languages (portion `other`: split.rest: drop)" if portion else ""
     if held.documents < config.min_documents:
         total = train.documents + held.documents
         # A quarter more than needed on average: which documents fall in is up to their hashes.
         share = 1.25 * config.min_documents / total if total else 1
         way = f"set prepare.held_out.share in params.yaml to {share:.2f}, or " if share < 0.3 else ""
         raise ConfigError(
-            f"source {source.name!r}: {held.documents} of {total} clean documents are held out; "
+            f"{named}: {held.documents} of {total} clean documents are held out; "
             f"prepare.held_out.min_documents is {config.min_documents}\n"
-            f"  {way}add text, cut long texts into documents, or lower min_documents (intervals then widen)"
+            f"  {way}add text, cut long texts into documents, or lower min_documents (intervals then widen){also}"
         )
     if not train.documents or train.bytes < held.bytes:
         raise ConfigError(
-            f"source {source.name!r} is smaller than its held-out part: {train.documents} documents ({train.bytes} "
+            f"{named} is smaller than its held-out part: {train.documents} documents ({train.bytes} "
             f"bytes) to train on, {held.documents} documents ({held.bytes} bytes) held out\n"
-            f"  add text, or lower prepare.held_out.share in params.yaml"
+            f"  add text, or lower prepare.held_out.share in params.yaml{also}"
         )

@@ -1,9 +1,9 @@
 """The second pass of clean: all documents of a source together. What becomes of each, and why.
 
 In this order: a judge's reason; of equal texts the first in shard order stays; near-duplicates, texts of other sources
-and repeated paragraphs (dedup/survivors.py); held out or trained on, by the key; and of what would be trained on, what
-the scores do not choose (scores/select.py). Every document has one fate, and fates/*.parquet says which, row for row
-with the shard of documents.
+and repeated paragraphs (dedup/survivors.py); held out or trained on, by the key; of what would be trained on, what
+the scores do not choose (scores/select.py); and of a source that is split, what is in no portion (portions.py). Every
+document has one fate, and fates/*.parquet says which, and its portion, row for row with the shard of documents.
 
 Memory: about 60 bytes per document.
 """
@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -24,8 +24,9 @@ from ratoon.config import PrepareConfig, Source
 from ratoon.corpus.dedup.survivors import REASONS, Fate
 from ratoon.corpus.documents import MAX_EXAMPLES, Tally
 from ratoon.corpus.edition import Edition, digest
+from ratoon.corpus.portions import NO_PORTION, Divided, divide, told
 from ratoon.corpus.scores.select import NOT_SELECTED, left_out
-from ratoon.records import Amount
+from ratoon.records import Amount, Portion
 
 DROP, TRAIN, HELD_OUT = range(3)
 PARTS = {TRAIN: "train", HELD_OUT: "held_out"}
@@ -38,18 +39,33 @@ U64 = NDArray[np.uint64]
 
 
 class Kept(NamedTuple):
-    """What stays of one shard: DROP, TRAIN or HELD_OUT for each document, as bytes.
+    """What stays of one shard: for each document DROP or the number of a file it is written to, as bytes.
 
-    `copies`: how often each is written to the training part; empty: once.
+    The files are TRAIN and HELD_OUT of the first portion, then of the second, and so on; a source that is not split
+    has one. `copies`: how often each is written to the training part; empty: once.
     """
 
     shard: Path
     flags: bytes
     copies: bytes
+    portions: tuple[str, ...] = ()
 
-    def file(self, part: int, version: int) -> str:
-        key = digest(version, self.shard.name, self.flags, self.copies if part == TRAIN else b"")
-        return f"{PARTS[part]}-{self.shard.stem}-{key}.parquet"
+    @property
+    def files(self) -> list[int]:
+        return sorted({*self.flags} - {DROP})
+
+    def file(self, number: int, version: int) -> str:
+        part = int(part_of(number))
+        # Of a portion its own documents alone, so that what happens to others leaves its files as they are.
+        mine = self.flags if not self.portions else (np.frombuffer(self.flags, np.uint8) == number).tobytes()
+        key = digest(version, self.shard.name, mine, self.copies if part == TRAIN else b"")
+        folder = f"{self.portions[(number - 1) // 2]}/" if self.portions else ""
+        return f"{folder}{PARTS[part]}-{self.shard.stem}-{key}.parquet"
+
+
+def part_of(number: Any) -> Any:
+    """TRAIN or HELD_OUT of a file's number, or of many."""
+    return (number - 1) % 2 + 1
 
 
 class Settled(NamedTuple):
@@ -57,6 +73,7 @@ class Settled(NamedTuple):
     files: list[str]  # fates/*.parquet, for the ledger
     total: Tally
     kept_by: dict[str, dict[str, Amount]]  # what judges noted -> its value -> documents and bytes kept
+    portions: dict[str, Portion]
 
 
 class Column(NamedTuple):
@@ -112,11 +129,23 @@ def settle(
         fates.set(np.frombuffer(b"".join(gone), np.uint8) > 0, NOT_SELECTED)
     fates.set(fates.open, PARTS[TRAIN])
     flags = _flags(fates)
+    divided = Divided((), np.zeros_like(flags), np.zeros(len(flags), np.bool_))
+    if source.split:
+        divided = divide(source, source.split, config, inputs, verdicts, flags, sizes)
+        fates.set(divided.outside, NO_PORTION)
+        flags = _flags(fates)
+    numbers = np.where(flags == DROP, DROP, flags + 2 * divided.of).astype(np.uint8)
     spans = [slice(a, b) for a, b in pairwise(ends)]
     each = zip(inputs, near, spans, strict=True)
-    kept = [Kept(shard, flags[rows].tobytes(), fate.copies) for shard, fate, rows in each]
-    files = [_write(edition, shard, fates, rows) for shard, rows in zip(inputs, spans, strict=True)]
-    return Settled(kept, files, _tally(fates, flags, sizes, ends, verdicts), _kept_by(flags, sizes, ends, verdicts))
+    kept = [Kept(shard, numbers[rows].tobytes(), fate.copies, divided.names) for shard, fate, rows in each]
+    files = [_write(edition, shard, fates, divided, rows) for shard, rows in zip(inputs, spans, strict=True)]
+    return Settled(
+        kept,
+        files,
+        _tally(fates, flags, sizes, ends, verdicts),
+        _kept_by(flags, sizes, ends, verdicts),
+        told(divided.names, divided.of, flags, sizes),
+    )
 
 
 def _joined(parts: Sequence[U8]) -> U8:
@@ -171,14 +200,21 @@ def _flags(fates: Column) -> U8:
     return np.array([by_name.get(name, DROP) for name in fates.names], np.uint8)[fates.codes]
 
 
-def _write(edition: Edition, shard: Path, fates: Column, where: slice) -> str:
+def _write(edition: Edition, shard: Path, fates: Column, divided: Divided, where: slice) -> str:
     codes = fates.codes[where]
     used, plain = np.unique(codes, return_inverse=True)
     names = [fates.names[code] for code in used]
-    name = f"fates/{shard.stem}-{digest(tuple(names), plain.astype(np.int16).tobytes())}.parquet"
+    key: tuple[object, ...] = (tuple(names), plain.astype(np.int16).tobytes())
+    portions: list[str | None] = []
+    if divided.names:
+        inside = np.isin(codes, [fates.code(name) for name in PARTS.values()])
+        portions = [divided.names[n] if there else None for n, there in zip(divided.of[where], inside, strict=True)]
+        key = (*key, tuple(portions))
+    name = f"fates/{shard.stem}-{digest(*key)}.parquet"
     if not edition.reusable(name):
         column = pa.DictionaryArray.from_arrays(pa.array(plain.astype(np.int16)), pa.array(names, pa.string()))
-        parquet.write_table(pa.table({"fate": column}), edition.place(name), compression="zstd")
+        more = {"portion": pa.array(portions, pa.string())} if divided.names else {}
+        parquet.write_table(pa.table({"fate": column, **more}), edition.place(name), compression="zstd")
     return name
 
 

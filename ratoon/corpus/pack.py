@@ -13,9 +13,10 @@ from ratoon.config import Base, Source
 from ratoon.corpus.documents import Tally, rows, tally_of
 from ratoon.corpus.edition import Edition, digest, read_ledger, renew, shards
 from ratoon.corpus.packed import FORMAT, INDEX, Index, Part, ShardCounts, ShardPacker, dtype_for
+from ratoon.corpus.portions import folders
 from ratoon.corpus.tokenizer import load, tokenizer_digest
 from ratoon.corpus.workers import Report, Seen
-from ratoon.records import Ledger
+from ratoon.records import Ledger, Portion
 
 # Text handed to the tokenizer at once: its result takes some 30 times the memory of the text.
 BATCH_BYTES = 4 << 20
@@ -25,49 +26,62 @@ SEAM = re.compile(r"(?<=[A-Za-z])(?= [A-Za-z])")
 
 
 class Shard(NamedTuple):
-    """A shard of clean text and the name its rows have."""
+    """A shard of clean text and the name its rows have. `folder`: of its portion, or nothing."""
 
+    folder: str
     part: Part
     clean: Path
     name: str
     counted: Tally
 
     @property
+    def place(self) -> str:
+        return f"{self.folder}{self.part}/{self.name}"
+
+    @property
     def files(self) -> tuple[str, str]:
-        return f"{self.part}/{self.name}.tokens", f"{self.part}/{self.name}.starts"
+        return f"{self.place}.tokens", f"{self.place}.starts"
 
 
 def pack(source: Source, clean: Path, tokenizer: Path, base: Base, out: Path, report: Report | None = None) -> Ledger:
     """Bring `out` to the rows of the clean edition for `base`, and return its ledger; unchanged shards are reused.
+
+    A source that is split has the rows of each portion, with their index, in a folder of its own.
 
     `report` hears of bytes of text. Raises ConfigError when the tokenizer cannot be read or has no separator.
     """
     encoder, separator = load(tokenizer)
     of = tokenizer_digest(tokenizer)
     vocabulary = max(encoder.get_vocab(with_added_tokens=True).values()) + 1
-    planned = list(_plan(clean, of))
+    parts = folders(read_ledger(clean))
+    planned = [item for folder in parts for item in _plan(clean, folder, of)]
     with renew(out) as edition:
         fresh = [item for item in planned if not all(map(edition.reusable, item.files))]
         total = sum(item.counted.bytes for item in fresh)
         done = documents = 0
         for item in fresh:
-            packer = ShardPacker(edition.place(f"{item.part}/{item.name}"), vocabulary, separator)
+            packer = ShardPacker(edition.place(item.place), vocabulary, separator)
             for count, size in _fill(packer, encoder, item.clean):
                 done, documents = done + size, documents + count
                 if report:
                     report(done, total, f"encode {item.name}", Seen(documents, 0))
-        index = _index(planned, edition, base, of, vocabulary, separator)
-        edition.place(INDEX).write_text(index.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        return edition.publish(_ledger(source, clean, base, planned, edition, index))
+        found = {}
+        for folder in parts:
+            inside = [item for item in planned if item.folder == folder]
+            found[folder] = _index(inside, edition, base, of, vocabulary, separator)
+            edition.place(f"{folder}{INDEX}").write_text(
+                found[folder].model_dump_json(indent=2) + "\n", encoding="utf-8"
+            )
+        return edition.publish(_ledger(source, clean, base, planned, edition, found))
 
 
-def _plan(clean: Path, tokenizer: str) -> Iterator[Shard]:
+def _plan(clean: Path, folder: str, tokenizer: str) -> Iterator[Shard]:
     for part in get_args(Part):
-        for path in shards(clean, f"{part}-"):
+        for path in shards(clean, f"{folder}{part}-"):
             # Whole name of the clean shard: it carries the digest of what the shard holds.
             key = digest(FORMAT, path.name, tokenizer)
             unit = path.stem.removeprefix(f"{part}-").rsplit("-", 2)[0]
-            yield Shard(part, path, f"{unit}-{key}", tally_of(path))
+            yield Shard(folder, part, path, f"{unit}-{key}", tally_of(path))
 
 
 def _fill(packer: ShardPacker, encoder: Any, path: Path) -> Iterator[tuple[int, int]]:
@@ -150,18 +164,35 @@ def _total(counts: list[ShardCounts]) -> ShardCounts:
     )
 
 
-def _ledger(source: Source, clean: Path, base: Base, planned: list[Shard], edition: Edition, index: Index) -> Ledger:
+def _ledger(
+    source: Source, clean: Path, base: Base, planned: list[Shard], edition: Edition, found: dict[str, Index]
+) -> Ledger:
     total = Tally()
     for item in planned:
         total.add(item.counted)
-    train, held = index.totals["train"], index.totals["held_out"]
+    train, held = (_total([index.totals[part] for index in found.values()]) for part in get_args(Part))
+    (tokenizer,) = {index.tokenizer for index in found.values()}
+    names = [f"{folder}{INDEX}" for folder in found] + [name for item in planned for name in item.files]
     return Ledger(
         source=source.name,
         role=source.role,
         stage="pack",
-        config=digest(read_ledger(clean).config, index.tokenizer, base.name, base.row_tokens),
+        config=digest(read_ledger(clean).config, tokenizer, base.name, base.row_tokens),
         funnel=total.funnel(),
-        shards=edition.hashes([INDEX, *(name for item in planned for name in item.files)]),
+        shards=edition.hashes(names),
+        held_out_documents=held.documents,
+        held_out_bytes=held.bytes,
+        tokens=train.tokens,
+        held_out_tokens=held.tokens,
+        portions={folder.rstrip("/"): _portion(index) for folder, index in found.items() if folder},
+    )
+
+
+def _portion(index: Index) -> Portion:
+    train, held = index.totals["train"], index.totals["held_out"]
+    return Portion(
+        documents=train.documents + held.documents,
+        bytes=train.bytes + held.bytes,
         held_out_documents=held.documents,
         held_out_bytes=held.bytes,
         tokens=train.tokens,

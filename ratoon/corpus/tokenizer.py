@@ -11,6 +11,7 @@ from typing import Any
 from ratoon.config import ConfigError
 from ratoon.corpus.documents import rows
 from ratoon.corpus.edition import read_ledger, shards
+from ratoon.corpus.portions import folders
 
 SEPARATOR = "<|endoftext|>"
 
@@ -53,11 +54,12 @@ def _sample(clean_dirs: list[Path], max_bytes: int) -> Iterator[str]:
     ledgers = [read_ledger(directory) for directory in clean_dirs]
     total = sum(ledger.funnel.bytes_kept - (ledger.held_out_bytes or 0) for ledger in ledgers)
     below = 2**32 * max_bytes // max(total, 1)
-    for directory in clean_dirs:
-        for shard in shards(directory, "train-"):
-            for row in rows(shard, ["id", "text"]):
-                if int(row["id"][:8], 16) < below:
-                    yield row["text"]
+    for directory, ledger in zip(clean_dirs, ledgers, strict=True):
+        for folder in folders(ledger):
+            for shard in shards(directory, f"{folder}train-"):
+                for row in rows(shard, ["id", "text"]):
+                    if int(row["id"][:8], 16) < below:
+                        yield row["text"]
 
 
 def _save(tokenizer: Any, out: Path) -> None:

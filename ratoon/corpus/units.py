@@ -105,7 +105,7 @@ def _dataset(origin: Dataset, declared: tuple[Any, ...]) -> Unit:
 
 def _web(origin: Files, root: Path, declared: tuple[Any, ...]) -> tuple[Files, tuple[Any, ...]]:
     """The origin with its lists found, and what its pages depend on beside themselves."""
-    from ratoon.corpus.web import blocklist
+    from ratoon.corpus.web import archive, blocklist
 
     web = origin.web.model_copy(
         update={
@@ -113,7 +113,7 @@ def _web(origin: Files, root: Path, declared: tuple[Any, ...]) -> tuple[Files, t
             "robots": tuple(str(root / name) for name in origin.web.robots),
         }
     )
-    key = (origin.web.digest(), blocklist.content(web.block), blocklist.content(web.robots))
+    key = (archive.VERSION, origin.web.digest(), blocklist.content(web.block), blocklist.content(web.robots))
     return origin.model_copy(update={"web": web}), (*declared, *key)
 
 

@@ -60,9 +60,21 @@ def show(ledgers: Sequence[Ledger]) -> str:
             lines.append(f"   {kind}: {change.occurrences:,} in {change.documents:,} documents")
         for name, amounts in ledger.kept_by.items():
             lines += [f"   by {name}:", *table([(k, f"{a.documents:,}", size(a.bytes)) for k, a in amounts.items()], 5)]
+        if ledger.portions:
+            lines += ["   portions:", *table(portions(ledger), 5)]
         if ledger.tokens is not None:
             lines.append(f"   tokens: {ledger.tokens:,} to train on, {ledger.held_out_tokens or 0:,} held out")
     return "\n".join(lines)
+
+
+def portions(ledger: Ledger) -> list[tuple[str, ...]]:
+    """Of a source that is split, what each holds, and how much of it is held out."""
+    found = []
+    for name, each in sorted(ledger.portions.items(), key=lambda item: -item[1].bytes):
+        tokens = () if each.tokens is None else (f"{each.tokens:,} tokens",)
+        held = f"{each.held_out_documents:,} held out"
+        found.append((name, f"{each.documents:,}", size(each.bytes), held, *tokens))
+    return found
 
 
 def stats(of: Stats) -> str:

@@ -1,14 +1,15 @@
 """What the page says, worked out from the record. Nothing is drawn or worded here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from statistics import fmean
-from typing import NamedTuple, get_args
+from typing import NamedTuple, TypeVar, get_args
 
 from ratoon.config import Role
-from ratoon.records import Comparison, Funnel, Interval, Ledger, Observation, Refresh
+from ratoon.records import Amount, Changes, Comparison, Funnel, Interval, Ledger, Observation, Portion, Refresh
 from ratoon.report.wording import known
 
 ROLES: tuple[Role, ...] = get_args(Role)
+A = TypeVar("A", Amount, Portion)
 STAGES = ("ingest", "clean", "pack")
 
 
@@ -81,6 +82,9 @@ class Corpus(NamedTuple):
     tokens: int | None
     held_out_tokens: int | None
     examples: tuple[tuple[str, tuple[str, ...]], ...]
+    amended: tuple[tuple[str, Changes], ...]  # repair, or kind of private string
+    kept_by: tuple[tuple[str, tuple[tuple[str, Amount], ...]], ...]  # kind, language -> its values, most bytes first
+    portions: tuple[tuple[str, Portion], ...]  # of a source that is split; most bytes first
 
 
 def points(observations: Iterable[Observation], role: Role) -> tuple[Point, ...]:
@@ -177,7 +181,14 @@ def _corpus(stages: list[Ledger]) -> Corpus:
         tokens=last("tokens"),
         held_out_tokens=last("held_out_tokens"),
         examples=tuple(sorted(examples.items())),
+        amended=tuple((kind, found) for item in stages for kind, found in sorted(item.amended.items())),
+        kept_by=tuple((name, _largest(found)) for item in stages for name, found in item.kept_by.items()),
+        portions=_largest(next((item.portions for item in reversed(stages) if item.portions), {})),
     )
+
+
+def _largest(found: Mapping[str, A]) -> tuple[tuple[str, A], ...]:
+    return tuple(sorted(found.items(), key=lambda item: (-item[1].bytes, item[0])))
 
 
 def _rows(stages: list[Ledger]) -> list[Row]:

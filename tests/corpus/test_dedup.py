@@ -230,3 +230,19 @@ def test_a_damaged_record_of_arrivals_is_refused_and_the_edition_stays(tmp_path)
         prepare(tmp_path, {"a.jsonl": FORTY[:30]})
     assert tree(tmp_path / "clean") == before
     assert read_ledger(tmp_path / "clean").funnel.documents_kept == 40
+
+
+def test_the_joint_pass_tells_how_far_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("ratoon.corpus.dedup.bands.PARTITION", 64)
+    heard = []
+
+    def hear(done, total, what, seen=None):
+        heard.append((what.split()[0], done, total))
+
+    prepare(tmp_path, {f"{n}.jsonl": FORTY[n::3] for n in range(3)}, report=hear, processes=1)
+    for phase in ("gather", "join"):
+        told = [(done, total) for which, done, total in heard if which == phase]
+        assert len(told) >= 3
+        assert told == sorted(told)
+        assert told[-1][0] == told[-1][1]
+    assert [phase for phase, _, _ in heard].index("gather") < [phase for phase, _, _ in heard].index("join")

@@ -69,6 +69,16 @@ def test_every_item_keeps_its_score_and_the_right_answer_counts(models, tests, t
     assert sorted(path.suffix for path in (tmp_path / "scores").iterdir()) == [".json", *[".parquet"] * 4]
 
 
+def test_a_portion_of_a_source_is_scored_like_a_source(models, tests, sources, tmp_path):
+    (role, place), other = sources["docs"], sources["code"]
+    named = {"docs.de": (role, place), "code": other}
+    suite.build(BENCHMARKS, named, AssessConfig(items=24, max_bytes=700), tmp_path / "portions")
+    found = {task.task: task.value for task in score(models[0], tmp_path / "portions", tmp_path / "portion").tasks}
+    whole = {task.task: task.value for task in score(models[0], tests, tmp_path / "whole").tasks}
+    assert found["held-out--docs.de"] == whole["held-out--docs"]
+    assert found["next-passage--docs.de"] > 0
+
+
 def test_batch_size_does_not_change_a_score(models, tests, tmp_path):
     one, many = (score(models[0], tests, tmp_path / f"{n}", batch_size=n) for n in (1, 16))
     for a, b in zip(one.tasks, many.tasks, strict=True):

@@ -37,7 +37,7 @@ def stats(of: Accounts, others: Sequence[Accounts] = ()) -> Stats:
         "year": _count(told, pl.col("date").str.slice(0, 4)),
         "place": _count(told, pl.col("url").map_elements(place, return_dtype=pl.String)),
     }
-    for name in ("kind", "language"):
+    for name in ("kind", "language", "portion"):
         column = kept if name in kept.columns else told
         if name in column.columns:
             by[name] = _count(column, pl.col(name))

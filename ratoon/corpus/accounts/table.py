@@ -15,7 +15,8 @@ STEM = "stem"
 
 class Accounts(NamedTuple):
     """Of one source. `documents` has a row per document in shard order: stem (its shard), row (its place there), id,
-    place, reason, key, bytes, what judges noted, and fate: train, held_out, or why it is in neither.
+    place, reason, key, bytes, what judges noted, fate: train, held_out, or why it is in neither, and of a source that
+    is split its portion.
     """
 
     source: str
@@ -33,8 +34,8 @@ def accounts(source: str, documents: Path, clean: Path) -> Accounts:
     parts = []
     for stem, path in sorted(verdicts.items()):
         table = pl.read_parquet(path).with_row_index("row")
-        fate = pl.read_parquet(fates[stem])["fate"].cast(pl.String)
-        parts.append(table.with_columns(pl.lit(stem).alias(STEM), fate.alias("fate")))
+        told = pl.read_parquet(fates[stem]).with_columns(pl.col("fate").cast(pl.String))
+        parts.append(table.with_columns(pl.lit(stem).alias(STEM), *told.get_columns()))
     whole = pl.concat(parts, how="diagonal") if parts else pl.DataFrame(schema={"id": pl.String, "fate": pl.String})
     return Accounts(source, whole, documents, clean)
 

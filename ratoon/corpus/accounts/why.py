@@ -9,6 +9,7 @@ from ratoon.corpus.accounts.table import KEPT, Accounts, texts
 from ratoon.corpus.dedup.survivors import CLUSTERS
 from ratoon.corpus.edition import shards
 from ratoon.corpus.fates import DUPLICATE
+from ratoon.corpus.portions import NO_PORTION
 from ratoon.corpus.scores.select import NOT_SELECTED
 
 MOST = 20
@@ -18,6 +19,7 @@ JOINT = {
     "in_other_source": "in a source of higher priority",
     "repeated_paragraphs": "most of its words stand in paragraphs of other documents",
     NOT_SELECTED: "its score is below what the budget of prepare.select has room for",
+    NO_PORTION: "its language is no portion of this source (split), and the rest is dropped",
 }
 
 

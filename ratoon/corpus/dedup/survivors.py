@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ratoon.config import ConfigError, Dedup, Engine, NearDuplicates
 from ratoon.corpus.dedup import arrivals, index, paragraphs
-from ratoon.corpus.dedup.bands import I32, Forest, Spill, pairs_of
+from ratoon.corpus.dedup.bands import ENTRY, I32, Forest, Spill, pairs_of
 from ratoon.corpus.dedup.upsample import copies
 from ratoon.corpus.dedup.words import I64, U8, U64
 from ratoon.corpus.documents import tally_of
@@ -90,7 +90,7 @@ def decide(
     survivor = np.arange(len(texts.keys))
     if near:
         every = [*(keys for other in others for keys in other), *own]
-        survivor = _clusters(texts, every, near, edition, processes)
+        survivor = _clusters(texts, every, near, made)
     reasons = _reasons(texts, survivor)
     if lines:
         share = _repeated([edition.path(name) for name in repeats], own, texts, reasons, edition)
@@ -117,9 +117,12 @@ class Maker(NamedTuple):
         done = 0
         for i, _ in each(work, tasks, sizes, self.processes):
             done += sizes[i]
-            if self.report:
-                self.report(done, sum(sizes), f"{folder} {self.inputs[fresh[i]].stem}")
+            self.tell(done, sum(sizes), f"{folder} {self.inputs[fresh[i]].stem}")
         return names
+
+    def tell(self, done: int, total: int, what: str) -> None:
+        if self.report:
+            self.report(done, total, what)
 
 
 def _keys(path: Path, signed: Path | None) -> Keys:
@@ -181,17 +184,17 @@ def _joined(parts: list[U64], kind: type[np.uint64]) -> U64:
     return np.concatenate([np.empty(0, kind), *parts])
 
 
-def _clusters(
-    texts: Texts, items: list[Keys], near: NearDuplicates, edition: Edition, processes: Engine | int | None
-) -> I64:
+def _clusters(texts: Texts, items: list[Keys], near: NearDuplicates, made: Maker) -> I64:
     """For every number the number of the survivor of its cluster."""
-    folder = edition.place("spill") / "bands"
-    spill = Spill(folder, near.bands * sum(len(item.keys) for item in items))
+    folder = made.edition.place("spill") / "bands"
+    total = sum(len(item.keys) for item in items)
+    spill = Spill(folder, near.bands * total)
     ranks = np.empty_like(texts.ranks)
     ranks[texts.numbers] = texts.ranks
     np.save(folder / "ranks.npy", ranks)
     place = folder / "slots.npy" if near.agreement and len(texts.keys) else None
     slots = _slots(place, len(texts.keys), near)
+    gathered, size = 0, near.bands * ENTRY.itemsize
     for item in items:
         assert item.signed is not None
         signed = index.read(item.signed, near, with_slots=slots is not None)
@@ -201,17 +204,20 @@ def _clusters(
         spill.add(signed.bands[passed].reshape(-1), np.repeat(numbers, near.bands))
         if slots is not None:
             slots[numbers] = signed.slots[passed]
+        gathered += len(item.keys)
+        made.tell(gathered * size, total * size, f"gather {item.path.stem}")
     if slots is not None:
         slots.flush()
     del slots  # mapped twice it would count twice
     parts = spill.close()
     sizes = [part.stat().st_size for part in parts]
-    forest = Forest(ranks)
+    forest, done = Forest(ranks), 0
     # Clusters do not depend on the order of pairs, so partitions may come as they end.
-    for _, found in each(
-        pairs_of, [(part, folder / "ranks.npy", place, near.agreement) for part in parts], sizes, processes
-    ):
+    tasks = [(part, folder / "ranks.npy", place, near.agreement) for part in parts]
+    for i, found in each(pairs_of, tasks, sizes, made.processes):
         forest.join(found)
+        done += sizes[i]
+        made.tell(done, sum(sizes), f"join {parts[i].stem}")
     return forest.survivors()
 
 
