@@ -11,6 +11,7 @@ from ratoon.config import Base, ConfigError, Gguf, Pretrained, Scratch
 from ratoon.corpus.packed import read_index
 from ratoon.corpus.tokenizer import tokenizer_digest
 from ratoon.lm.load import check_weights
+from ratoon.lm.suitable import check_suitable
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -38,10 +39,12 @@ def obtain(base: Base, root: Path) -> Path:
         local = local if local.is_absolute() else root / local
         if local.is_dir():
             check_weights(local)
+            check_suitable(local, base)
             return local
     out = weights_folder(root, base)
     if (out / "config.json").exists():
         check_weights(out)
+        check_suitable(out, base)
         return out
     beside = out.with_name(f".{out.name}.{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
@@ -49,6 +52,7 @@ def obtain(base: Base, root: Path) -> Path:
     try:
         fetch(weights, beside, base.name) if isinstance(weights, Pretrained) else convert(weights, beside, base.name)
         check_weights(beside)
+        check_suitable(beside, base)
         beside.replace(out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -65,7 +69,7 @@ def fetch(weights: Pretrained, out: Path, name: str) -> None:
             weights.path,
             revision=weights.revision,
             local_dir=out,
-            allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"],
+            allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "README.md"],
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise ConfigError(

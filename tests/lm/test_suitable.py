@@ -1,0 +1,83 @@
+"""A base that cannot be continued here is refused with the reason, before anything is packed for it."""
+
+import json
+
+import pytest
+from families import FAMILIES, build
+
+from ratoon.config import Base, ConfigError
+from ratoon.lm.base import obtain
+from ratoon.lm.suitable import license_of
+
+
+@pytest.fixture
+def declare(tmp_path):
+    """A directory like a model's, and its declaration; `config` and `tokenizer` are laid over a fitting one."""
+
+    def make(family="llama", card=None, license=None, row_tokens=32, added=(), vocab=None, **config):
+        folder = tmp_path / "model"
+        build(family).save_pretrained(folder)
+        own = {**json.loads((folder / "config.json").read_text()), **config}
+        (folder / "config.json").write_text(json.dumps(own))
+        words = {f"w{n}": n for n in range(64)} if vocab is None else vocab
+        tokenizer = {"model": {"type": "BPE", "vocab": words}, "added_tokens": [{"id": n} for n in added]}
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+        if card is not None:
+            (folder / "README.md").write_text(card)
+        weights = {"kind": "pretrained", "path": str(folder)}
+        return Base(name="given", row_tokens=row_tokens, license=license, weights=weights), folder
+
+    return make
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_taken_as_it_is(declare, family, tmp_path):
+    base, folder = declare(family)
+    assert obtain(base, tmp_path) == folder
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"row_tokens": 65}, "row_tokens 65 is more than the model's max_position_embeddings of 64; give at most 64"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantised by gptq"),
+        ({"vision_config": {}}, "more than text"),
+        ({"model_type": "t5"}, "t5, no causal language model"),
+        ({"model_type": "bert", "is_encoder_decoder": True}, "no causal language model"),
+        ({"model_type": "own", "auto_map": {"AutoModelForCausalLM": "own.py"}}, "code of its own, which is never run"),
+        ({"added": (64,)}, "an id 64 and the model 64 embeddings"),
+        ({"vocab": [["w", 0.0]] * 65}, "an id 64 and the model 64 embeddings"),
+        ({"card": "---\nlicense: llama3\n---\n", "license": "mit"}, "'mit', and the model card in .* says 'llama3'"),
+    ],
+)
+def test_what_cannot_be_continued_is_refused_with_the_reason(declare, tmp_path, asked, said):
+    base, _ = declare(**asked)
+    with pytest.raises(ConfigError, match=f"models/bases/given.yaml: .*{said}"):
+        obtain(base, tmp_path)
+
+
+def test_a_family_with_learned_positions_is_asked_for_its_own_limit(declare, tmp_path):
+    base, _ = declare("gpt2", row_tokens=65)
+    with pytest.raises(ConfigError, match="n_positions of 64"):
+        obtain(base, tmp_path)
+
+
+def test_an_embedding_padded_beyond_the_tokenizer_is_no_mistake(declare, tmp_path):
+    base, folder = declare(vocab={"a": 0, "b": 1})
+    assert obtain(base, tmp_path) == folder
+
+
+@pytest.mark.parametrize(
+    ("card", "declared", "found"),
+    [
+        ("---\ntags: [x]\nlicense: Apache-2.0  # as is\n---\n# Model", None, "apache-2.0"),
+        ("---\nlicense: apache-2.0\n---\n", "Apache-2.0", "Apache-2.0"),
+        ("# Model\nlicense: mit\n", None, None),
+        (None, None, None),
+        (None, "mit", "mit"),
+    ],
+)
+def test_the_licence_is_the_declared_one_or_the_card_s(declare, tmp_path, card, declared, found):
+    base, folder = declare(card=card, license=declared)
+    obtain(base, tmp_path)
+    assert license_of(folder, base) == found
