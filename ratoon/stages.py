@@ -196,4 +196,5 @@ def pack(root: Path, base: str, source: str) -> Ledger:
         declared,
         layout.rows(base, source),
         Said(f"pack {source} for {base}"),
+        layout.scores(source),
     )

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, get_args
 from ratoon.config import Base, Source
 from ratoon.corpus.documents import Tally, rows, tally_of
 from ratoon.corpus.edition import Edition, digest, read_ledger, renew, shards
-from ratoon.corpus.packed import FORMAT, INDEX, Index, Part, ShardCounts, ShardPacker, dtype_for
+from ratoon.corpus.packed import FORMAT, INDEX, Index, Part, Scores, ShardCounts, ShardPacker, dtype_for
 from ratoon.corpus.portions import folders
+from ratoon.corpus.scores.packed import pack_scores
 from ratoon.corpus.tokenizer import load, tokenizer_digest
 from ratoon.corpus.workers import Report, Seen
 from ratoon.records import Ledger, Portion
@@ -43,12 +44,22 @@ class Shard(NamedTuple):
         return f"{self.place}.tokens", f"{self.place}.starts"
 
 
-def pack(source: Source, clean: Path, tokenizer: Path, base: Base, out: Path, report: Report | None = None) -> Ledger:
+def pack(
+    source: Source,
+    clean: Path,
+    tokenizer: Path,
+    base: Base,
+    out: Path,
+    report: Report | None = None,
+    scores: Path | None = None,
+) -> Ledger:
     """Bring `out` to the rows of the clean edition for `base`, and return its ledger; unchanged shards are reused.
 
     A source that is split has the rows of each portion, with their index, in a folder of its own.
 
-    `report` hears of bytes of text. Raises ConfigError when the tokenizer cannot be read or has no separator.
+    `report` hears of bytes of text. `scores`: the source's edition of scores, packed with what is trained on; where it
+    is empty or None, none are. Raises ConfigError when the tokenizer cannot be read or has no separator, and when the
+    scores are not of these documents.
     """
     encoder, separator = load(tokenizer)
     of = tokenizer_digest(tokenizer)
@@ -65,14 +76,18 @@ def pack(source: Source, clean: Path, tokenizer: Path, base: Base, out: Path, re
                 done, documents = done + size, documents + count
                 if report:
                     report(done, total, f"encode {item.name}", Seen(documents, 0))
-        found = {}
+        found: dict[str, Index] = {}
+        beside: list[str] = []
         for folder in parts:
             inside = [item for item in planned if item.folder == folder]
-            found[folder] = _index(inside, edition, base, of, vocabulary, separator)
+            trained = {item.name: item.clean for item in inside if item.part == "train"}
+            packed, made = pack_scores(trained, scores, edition, folder)
+            found[folder] = _index(inside, edition, base, of, vocabulary, separator, packed)
+            beside += [f"{folder}{INDEX}", *made]
             edition.place(f"{folder}{INDEX}").write_text(
                 found[folder].model_dump_json(indent=2) + "\n", encoding="utf-8"
             )
-        return edition.publish(_ledger(source, clean, base, planned, edition, found))
+        return edition.publish(_ledger(source, clean, base, planned, edition, found, beside))
 
 
 def _plan(clean: Path, folder: str, tokenizer: str) -> Iterator[Shard]:
@@ -134,7 +149,13 @@ def pieces(text: str) -> Iterator[str]:
 
 
 def _index(
-    planned: list[Shard], edition: Edition, base: Base, tokenizer: str, vocabulary: int, separator: int
+    planned: list[Shard],
+    edition: Edition,
+    base: Base,
+    tokenizer: str,
+    vocabulary: int,
+    separator: int,
+    scores: Scores | None,
 ) -> Index:
     dtype = dtype_for(vocabulary)
     found: dict[Part, dict[str, ShardCounts]] = {part: {} for part in get_args(Part)}
@@ -153,6 +174,7 @@ def _index(
         row_tokens=base.row_tokens,
         shards=found,
         totals={part: _total(list(of.values())) for part, of in found.items()},
+        scores=scores,
     )
 
 
@@ -165,21 +187,27 @@ def _total(counts: list[ShardCounts]) -> ShardCounts:
 
 
 def _ledger(
-    source: Source, clean: Path, base: Base, planned: list[Shard], edition: Edition, found: dict[str, Index]
+    source: Source,
+    clean: Path,
+    base: Base,
+    planned: list[Shard],
+    edition: Edition,
+    found: dict[str, Index],
+    beside: list[str],
 ) -> Ledger:
     total = Tally()
     for item in planned:
         total.add(item.counted)
     train, held = (_total([index.totals[part] for index in found.values()]) for part in get_args(Part))
     (tokenizer,) = {index.tokenizer for index in found.values()}
-    names = [f"{folder}{INDEX}" for folder in found] + [name for item in planned for name in item.files]
+    scores = sorted({suffix for index in found.values() if index.scores for suffix in index.scores.suffixes.values()})
     return Ledger(
         source=source.name,
         role=source.role,
         stage="pack",
-        config=digest(read_ledger(clean).config, tokenizer, base.name, base.row_tokens),
+        config=digest(read_ledger(clean).config, tokenizer, base.name, base.row_tokens, *scores),
         funnel=total.funnel(),
-        shards=edition.hashes(names),
+        shards=edition.hashes([*beside, *(name for item in planned for name in item.files)]),
         held_out_documents=held.documents,
         held_out_bytes=held.bytes,
         tokens=train.tokens,

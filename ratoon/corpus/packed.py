@@ -3,6 +3,8 @@
     rows.json                  Index: format, base, tokenizer, shards of both parts with their counts
     <part>/<shard>.tokens      token ids, little-endian, uint16 for a vocabulary of up to 65536, else uint32
     <part>/<shard>.starts      uint64, little-endian: where each document starts, then the number of tokens
+    train/<shard>.<score>      float32, little-endian: a score of each document, NaN where it has none; only where the
+                               index lists scores, which also says how the files of each end
 
 part is train or held_out. A document is its tokens and then one separator; nothing else is in the stream.
 A part is all its shards one after the other, by name; row i is tokens [i * row_tokens, (i + 1) * row_tokens) of it.
@@ -16,11 +18,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ratoon.config import ConfigError
 
 FORMAT = 1
+SCORES_FORMAT = 1
 INDEX = "rows.json"
 Part = Literal["train", "held_out"]
 
@@ -31,6 +34,15 @@ class ShardCounts(BaseModel):
     tokens: int  # separators included
     documents: int
     bytes: int  # of UTF-8 text, separators not included
+
+
+class Scores(BaseModel):
+    """Scores packed with the rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int
+    suffixes: dict[str, str]  # score -> how the names of its files end: the score, -, a digest of what they are made of
 
 
 class Index(BaseModel):
@@ -47,6 +59,8 @@ class Index(BaseModel):
     row_tokens: int
     shards: dict[Part, dict[str, ShardCounts]]
     totals: dict[Part, ShardCounts]
+    # Left out where there are none: such an edition is the same bytes as before scores could be packed.
+    scores: Scores | None = Field(None, exclude_if=lambda found: found is None)
 
 
 def dtype_for(vocabulary: int) -> Literal["<u2", "<u4"]:
