@@ -1,13 +1,22 @@
 """Rows of several sources as one stream of batches."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ratoon.config import ConfigError
-from ratoon.stream.order import Order
+from ratoon.stream.order import Order, Place
+
+
+class Batch(NamedTuple):
+    """Packed rows, and where each comes from."""
+
+    tokens: NDArray[np.int64]  # (rows, row_tokens)
+    valid: NDArray[np.int64]  # (rows,), real tokens of each; separators fill the rest
+    place: Place | None = None
+    parts: int = 1  # in which each row of the order was cut
 
 
 class Readable(Protocol):
@@ -20,6 +29,9 @@ class Readable(Protocol):
     def read(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 
 
+WINDOW = 2048  # rows that are located at once: numpy costs as much for few
+
+
 class Mixture:
     """Batches as a function of the position alone."""
 
@@ -30,14 +42,23 @@ class Mixture:
         self.rows = rows
         self.order = order
         self.row_tokens = next(iter(lengths.values()))
+        self._window: tuple[int, Place | None] = (0, None)
 
-    def read(self, first: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows at positions first .. first + count - 1: tokens (count, row_tokens) and valid lengths (count,)."""
-        place = self.order.locate(np.arange(first, first + count))
+    def read(self, first: int, count: int) -> Batch:
+        """Rows at positions first .. first + count - 1."""
+        place = self._locate(first, count)
         tokens = np.empty((count, self.row_tokens), np.int64)
         valid = np.empty(count, np.int64)
         for number, name in enumerate(self.order.names):
             here = place.source == number
             if here.any():
                 tokens[here], valid[here] = self.rows[name].read(place.row[here])
-        return tokens, valid
+        return Batch(tokens, valid, place)
+
+    def _locate(self, first: int, count: int) -> Place:
+        """Where these positions lie; the window they are in is remembered, and changes nothing but the time."""
+        begin, known = self._window
+        if known is None or not begin <= first <= first + count <= begin + len(known.row):
+            begin, known = self._window = first, self.order.locate(np.arange(first, first + max(count, WINDOW)))
+        here = slice(first - begin, first - begin + count)
+        return Place(known.source[here].copy(), known.row[here].copy(), known.epoch[here].copy())

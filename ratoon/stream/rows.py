@@ -13,7 +13,31 @@ import numpy as np
 from ratoon.config import ConfigError
 from ratoon.corpus.packed import FORMAT, INDEX, Index, Part, ShardCounts, ShardPacker, dtype_for, read_index
 
-__all__ = ["FORMAT", "INDEX", "Index", "Part", "Rows", "ShardCounts", "ShardPacker", "dtype_for", "read_index"]
+__all__ = [
+    "FORMAT",
+    "INDEX",
+    "Index",
+    "Part",
+    "Rows",
+    "ShardCounts",
+    "ShardPacker",
+    "dtype_for",
+    "positions_in_documents",
+    "read_index",
+]
+
+
+def positions_in_documents(tokens: np.ndarray, separator: int) -> np.ndarray:
+    """(n, row_tokens) int64: the place of each token of packed rows in its document, from 0.
+
+    A document ends with its separator, and packing puts none inside one: text that spells it out is packed as text.
+    A document cut by the end of a row begins anew at 0 in the next, where nothing before it can be seen. Each
+    separator that fills a short row counts as a document of its own.
+    """
+    place = np.arange(tokens.shape[1])
+    begins = np.zeros(tokens.shape, np.int64)
+    begins[:, 1:] = np.where(tokens[:, :-1] == separator, place[1:], 0)
+    return place - np.maximum.accumulate(begins, axis=1)
 
 
 class Rows:
@@ -27,7 +51,7 @@ class Rows:
         self.names = sorted(index.shards[part])
         counts = [index.shards[part][name].tokens for name in self.names]
         self._ends = np.cumsum(np.array(counts, np.int64))
-        self._shards = [self._map(name, "tokens", index.dtype, n) for name, n in zip(self.names, counts, strict=True)]
+        self._shards = [self.map(name, "tokens", index.dtype, n) for name, n in zip(self.names, counts, strict=True)]
 
     @classmethod
     def open(cls, path: Path, part: Part = "train", row_tokens: int | None = None) -> "Rows":
@@ -86,12 +110,16 @@ class Rows:
     def documents(self) -> Iterator[np.ndarray]:
         """The tokens (n,) int64 of each document in order, its separator last."""
         for name, shard in zip(self.names, self._shards, strict=True):
-            counts = self.index.shards[self.part][name]
-            starts = self._map(name, "starts", "<u8", counts.documents + 1)
-            if int(starts[-1]) != counts.tokens:
-                raise ConfigError(f"{self.path}: {name}.starts does not end where its tokens do; pack the source anew")
-            for begin, end in pairwise(starts):
+            for begin, end in pairwise(self.starts(name)):
                 yield shard[int(begin) : int(end)].astype(np.int64)
+
+    def starts(self, shard: str) -> np.ndarray:
+        """Where each document of a shard starts in it, then its number of tokens."""
+        counts = self.index.shards[self.part][shard]
+        starts = self.map(shard, "starts", "<u8", counts.documents + 1)
+        if int(starts[-1]) != counts.tokens:
+            raise ConfigError(f"{self.path}: {shard}.starts does not end where its tokens do; pack the source anew")
+        return starts
 
     def _fill(self, target: np.ndarray, position: int) -> None:
         """Tokens of the stream from `position` on, over as many shards as it takes."""
@@ -104,7 +132,8 @@ class Rows:
             done += len(piece)
             shard += 1
 
-    def _map(self, name: str, suffix: str, dtype: str, length: int) -> np.ndarray:
+    def map(self, name: str, suffix: str, dtype: str, length: int) -> np.ndarray:
+        """A file of a shard, memory-mapped; refused where it is not of the length it must have."""
         path = self.path / self.part / f"{name}.{suffix}"
         expected = length * np.dtype(dtype).itemsize
         if not path.exists():
