@@ -1,8 +1,16 @@
-"""The loop. Everything that varies is passed in; it opens no file and knows no tracker."""
+"""The loop. Everything that varies is passed in; it opens no file and knows no tracker.
 
-from collections.abc import Callable, Iterator
+Which tokens have a loss: with `attention: row`, all but the first of a row; with `attention: document`, all but the
+first of a row and the first after a separator, because what stands before it belongs to another document. The
+separator itself is predicted: where a text ends is learned. What fills a short row never has a loss.
+
+Every mean is over such tokens, each counting alike, wherever batches, accumulation and ranks cut them up.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,14 +19,20 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
-from ratoon.config import TrainConfig
+from ratoon.config import ConfigError, TrainConfig
+from ratoon.lm.attention import hidden, isolate, logits
+from ratoon.lm.head import plain_head, summed_cross_entropy
+from ratoon.stream.mixture import Batch
+from ratoon.stream.rows import positions_in_documents
+from ratoon.training.method import Method, Part, Step
+from ratoon.training.optimizers import new_optimizer
 from ratoon.training.schedules import LearningRate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 IGNORE = -100
-Batch = tuple[NDArray[np.int64], NDArray[np.int64]]  # tokens (rows, row_tokens), valid lengths (rows,)
+BatchLike = Batch | tuple[NDArray[np.int64], NDArray[np.int64]]  # tokens (rows, row_tokens), valid lengths (rows,)
 
 
 class Diverged(RuntimeError):
@@ -30,33 +44,52 @@ class State:
     model: "PreTrainedModel"
     optimizer: torch.optim.Optimizer
     step: int = 0
+    separator: int | None = None  # the token that ends a document; None: not asked for
+    methods: Sequence[Method] = field(default_factory=tuple)
 
 
-def new_state(model: "PreTrainedModel", recipe: TrainConfig) -> State:
-    """AdamW; matrices decay, vectors (norms, biases) do not."""
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return State(model, torch.optim.AdamW(groups, lr=0.0, betas=(recipe.beta1, recipe.beta2), fused=True))
+def new_state(
+    model: "PreTrainedModel", recipe: TrainConfig, separator: int | None = None, methods: Sequence[Method] = ()
+) -> State:
+    """A run's beginning.
+
+    separator  of the packed rows; `attention: document` needs it. Raises ConfigError for a model that cannot have it.
+    """
+    if boundary(recipe, separator) is not None:
+        isolate(model, bf16=recipe.precision != "fp32")
+    return State(model, new_optimizer(model, recipe), separator=separator, methods=tuple(methods))
+
+
+def boundary(recipe: TrainConfig, separator: int | None) -> int | None:
+    """The token that ends what another may see; None: only rows do."""
+    if recipe.attention == "row":
+        return None
+    if separator is None:
+        raise ConfigError("train.attention: document: these rows name no separator; allowed without one: row")
+    return separator
 
 
 def advance(
     state: State,
     until: int,
     *,
-    batch_at: Callable[[int], Batch],
+    batch_at: Callable[[int], BatchLike],
     lr_at: LearningRate,
     recipe: TrainConfig,
     report: Callable[[int, dict[str, torch.Tensor | float]], None] | None = None,
+    over_ranks: Callable[[int], int] | None = None,
 ) -> None:
-    """Take updates until `state.step == until`. Update n reads batch_at(n) at lr_at(n), whatever came before."""
+    """Take updates until `state.step == until`. Update n reads batch_at(n) at lr_at(n), whatever came before.
+
+    over_ranks  the sum over all ranks of a count on this one, where each reads a part of the batch; see `accumulate`
+    """
     state.model.train()
+    ends = boundary(recipe, state.separator)
     while state.step < until:
-        tokens, valid = batch_at(state.step)
-        loss = accumulate(state.model, tokens, valid, recipe)
+        step = new_step(batch_at(state.step), ends, state.step, over_ranks)
+        loss = accumulate(state.model, step, recipe, state.methods)
+        for method in state.methods:
+            method.after_gradients(state)
         norm = clip_grad_norm_(state.model.parameters(), recipe.max_norm)
         if not torch.isfinite(norm):  # the only wait for the GPU in a step
             raise Diverged(
@@ -64,32 +97,127 @@ def advance(
                 f"lower train.learning_rate, or look at the rows of this step"
             )
         rate = lr_at(state.step)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
+        update(state, rate)
         state.step += 1
         if report:
             report(state.step, {"loss_nats": loss, "grad_norm": norm.detach(), "learning_rate": rate})
 
 
+def new_step(
+    batch: BatchLike, separator: int | None, number: int = 0, over_ranks: Callable[[int], int] | None = None
+) -> Step:
+    """A batch as an update sees it. separator  that of `boundary`: None where only rows keep texts apart."""
+    batch = Batch(*batch)
+    predicted = count_predicted(batch.tokens, batch.valid, separator)
+    return Step(number, batch, over_ranks(predicted) if over_ranks else predicted, separator)
+
+
+def update(state: State, rate: float) -> None:
+    """Move the weights by their gradients, and let go of these."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate * group.get("rate_factor", 1.0)
+    for method in state.methods:
+        method.before_update(state)
+    state.optimizer.step()
+    for method in state.methods:
+        method.after_update(state)
+    state.optimizer.zero_grad(set_to_none=True)
+
+
 def accumulate(
-    model: "PreTrainedModel", tokens: NDArray[np.int64], valid: NDArray[np.int64], recipe: TrainConfig
+    model: "PreTrainedModel", step: Step, recipe: TrainConfig, methods: Sequence[Method] = ()
 ) -> torch.Tensor:
     """Gradients of the mean loss over every predicted token of the step, however the step is cut up.
 
-    Returns that mean in nats per token, detached.
+    `step.predicted` counts all ranks: the sum of their gradients is that of the mean; where gradients are averaged
+    instead, multiply by the world size.
+
+    Returns the mean in nats per token (this rank's part of the sum), what methods add included, detached.
     """
-    predicted = int(np.maximum(valid - 1, 0).sum())
+    if step.predicted < 1:
+        raise ConfigError("a step without a token to predict: its rows hold one token each, or documents of one token")
     device = next(model.parameters()).device
+    for method in methods:
+        method.begin(model, step)
     total = torch.zeros((), device=device)
-    for part in parts(len(tokens), recipe.micro_rows or len(tokens)):
+    count = len(step.batch.tokens)
+    for rows in parts(count, (recipe.micro_rows or count) * step.batch.parts):
+        for method in methods:
+            method.before_forward(step, rows)
         with precision(recipe, device):
-            summed = summed_loss(model, tokens[part], valid[part])
-        loss = summed / predicted
+            summed = rows_loss(model, step, rows, recipe, methods)
+        loss = summed / step.predicted
         loss.backward()
         total += loss.detach()
     return total
+
+
+def rows_loss(
+    model: "PreTrainedModel", step: Step, rows: slice, recipe: TrainConfig, methods: Sequence[Method]
+) -> torch.Tensor:
+    """Summed loss of some rows as the recipe has it, in nats; logits are held only where something asks for them."""
+    asked = [m for m in methods if type(m).weights is not Method.weights or type(m).term is not Method.term]
+    asked = [method for method in asked if not method.rests(step)]
+    if asked or recipe.loss.label_smoothing or not plain_head(model):
+        return part_loss(forward(model, step, rows), recipe, asked)
+    return plain_loss(model, step, rows)
+
+
+def plain_loss(model: "PreTrainedModel", step: Step, rows: slice) -> torch.Tensor:
+    """Summed cross-entropy of some rows, in nats, for a model with a plain head."""
+    device = next(model.parameters()).device
+    tokens_BT = torch.from_numpy(step.batch.tokens[rows])
+    positions_BT = positions(tokens_BT, step.separator)
+    labels_BT = labels(tokens_BT, step.batch.valid[rows], positions_BT)
+    # Found on the CPU: a GPU would have to be waited for to learn how many there are.
+    wanted_N = torch.nn.functional.pad(labels_BT, (0, 1), value=IGNORE).reshape(-1)
+    places_N = (wanted_N != IGNORE).nonzero()[:, 0]
+    if positions_BT is not None:
+        positions_BT = positions_BT.to(device, non_blocking=True)
+    hidden_BTH = hidden(model, tokens_BT.to(device, non_blocking=True), positions_BT)
+    hidden_NH = hidden_BTH.reshape(-1, hidden_BTH.shape[-1]).index_select(0, places_N.to(device, non_blocking=True))
+    wanted_N = wanted_N[places_N].to(device, non_blocking=True)
+    return summed_cross_entropy(hidden_NH, model.get_output_embeddings().weight, wanted_N)
+
+
+def positions(tokens_BT: torch.Tensor, separator: int | None) -> torch.Tensor | None:
+    """Place of each token in its document, on the CPU as the tokens are; None where rows are one text each."""
+    return None if separator is None else torch.from_numpy(positions_in_documents(tokens_BT.numpy(), separator))
+
+
+def forward(model: "PreTrainedModel", step: Step, rows: slice) -> Part:
+    """Logits of some rows, with what they are to predict."""
+    device = next(model.parameters()).device
+    tokens, valid = step.batch.tokens[rows], step.batch.valid[rows]
+    tokens_BT = torch.from_numpy(tokens).to(device, non_blocking=True)
+    positions_BT = None
+    if step.separator is not None:
+        positions_BT = torch.from_numpy(positions_in_documents(tokens, step.separator)).to(device, non_blocking=True)
+    labels_BT = labels(tokens_BT, valid, positions_BT)
+    return Part(step, rows, tokens_BT, labels_BT, positions_BT, logits(model, tokens_BT, positions_BT)[:, :-1])
+
+
+def part_loss(part: Part, recipe: TrainConfig, methods: Sequence[Method] = ()) -> torch.Tensor:
+    """Summed loss of a part as the recipe has it, in nats."""
+    factors = [found for method in methods if (found := method.weights(part)) is not None]
+    loss = token_losses(part, recipe.loss.label_smoothing, "none" if factors else "sum")
+    if factors:
+        loss = (loss.reshape(part.labels_BT.shape) * reduce(torch.mul, factors)).sum()
+    for method in methods:
+        if (more := method.term(part)) is not None:
+            loss = loss + more
+    return loss
+
+
+def token_losses(part: Part, label_smoothing: float = 0.0, reduction: str = "sum") -> torch.Tensor:
+    """Cross-entropy of a part's labels in nats: summed, or with "none" (B * (T - 1),), 0 where there is no label."""
+    return cross_entropy(
+        part.logits_BTV.reshape(-1, part.logits_BTV.shape[-1]).float(),
+        part.labels_BT.reshape(-1),
+        ignore_index=IGNORE,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
+    )
 
 
 def parts(count: int, size: int) -> Iterator[slice]:
@@ -97,36 +225,59 @@ def parts(count: int, size: int) -> Iterator[slice]:
 
 
 def precision(recipe: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:
-    """bf16 is autocast over float32 weights: pure bf16 weights stand still at small learning rates."""
+    """bf16 is autocast over float32 weights; bf16_pure has no other type to fall back on."""
     return torch.autocast(device.type, torch.bfloat16) if recipe.precision == "bf16" else nullcontext()
 
 
-def summed_loss(model: "PreTrainedModel", tokens: NDArray[np.int64], valid: NDArray[np.int64]) -> torch.Tensor:
-    """Sum over a batch of the loss of each token given those before it in its row, in nats."""
-    device = next(model.parameters()).device
-    tokens_BT = torch.from_numpy(tokens).to(device, non_blocking=True)
+def count_predicted(tokens: NDArray[np.int64], valid: NDArray[np.int64], separator: int | None = None) -> int:
+    """Tokens of a batch that have a loss; with a separator, by the rule of documents."""
+    if separator is None:
+        return int(np.maximum(valid - 1, 0).sum())
+    inside = np.arange(tokens.shape[1]) < valid[:, None]
+    return int((inside & (positions_in_documents(tokens, separator) > 0)).sum())
+
+
+def summed_loss(
+    model: "PreTrainedModel", tokens: NDArray[np.int64], valid: NDArray[np.int64], separator: int | None = None
+) -> torch.Tensor:
+    """Sum over a batch of the plain loss of each token given those before it in its row or document, in nats."""
+    step = new_step((tokens, valid), separator)
+    if plain_head(model):
+        return plain_loss(model, step, slice(None))
+    return token_losses(forward(model, step, slice(None)))
+
+
+def labels(tokens_BT: torch.Tensor, valid: NDArray[np.int64], positions_BT: torch.Tensor | None = None) -> torch.Tensor:
+    """(B, T-1): what the logits at 0 .. T-2 are to predict, IGNORE where they have no loss."""
     labels_BT = tokens_BT[:, 1:].clone()
-    if (valid < tokens.shape[1]).any():
-        position = torch.arange(1, tokens.shape[1], device=device)
-        labels_BT[position >= torch.from_numpy(valid).to(device)[:, None]] = IGNORE
-    # No cache object: with one, transformers builds another mask and remembers the batch.
-    logits_BTV = model(input_ids=tokens_BT, use_cache=False).logits[:, :-1]
-    return cross_entropy(
-        logits_BTV.reshape(-1, logits_BTV.shape[-1]).float(),
-        labels_BT.reshape(-1),
-        ignore_index=IGNORE,
-        reduction="sum",
-    )
+    if (valid < tokens_BT.shape[1]).any():
+        place = torch.arange(1, tokens_BT.shape[1], device=tokens_BT.device)
+        labels_BT[place >= torch.from_numpy(valid).to(tokens_BT.device)[:, None]] = IGNORE
+    if positions_BT is not None:
+        labels_BT[positions_BT[:, 1:] == 0] = IGNORE
+    return labels_BT
+
+
+def mean_loss(
+    model: "PreTrainedModel", batches: Iterable[BatchLike], recipe: TrainConfig, separator: int | None = None
+) -> float | None:
+    """Mean loss over every predicted token of `batches`, nats per token; None where there is none to predict."""
+    total, predicted = total_loss(model, batches, recipe, separator)
+    return total / predicted if predicted else None
 
 
 @torch.no_grad()
-def mean_loss(model: "PreTrainedModel", batches: Iterator[Batch], recipe: TrainConfig) -> float | None:
-    """Mean loss over every predicted token of `batches`, nats per token; None where there is none to predict."""
+def total_loss(
+    model: "PreTrainedModel", batches: Iterable[BatchLike], recipe: TrainConfig, separator: int | None = None
+) -> tuple[float, int]:
+    """(summed loss in nats, tokens it is over): what ranks add up before they divide."""
     model.eval()
+    ends = boundary(recipe, separator)
     device = next(model.parameters()).device
     total, predicted = 0.0, 0
-    for tokens, valid in batches:
+    for batch in batches:
+        tokens, valid = batch[:2]
         with precision(recipe, device):
-            total += summed_loss(model, tokens, valid).double().item()
-        predicted += int(np.maximum(valid - 1, 0).sum())
-    return total / predicted if predicted else None
+            total += summed_loss(model, tokens, valid, ends).double().item()
+        predicted += count_predicted(tokens, valid, ends)
+    return total, predicted
