@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def load_model(path: Path, device: str = "cpu") -> "PreTrainedModel":
-    """The model in `path`, weights in float32, ready to train. Local files and safetensors only."""
+def load_model(path: Path, device: str = "cpu", *, bf16: bool = False) -> "PreTrainedModel":
+    """The model in `path`, weights in float32 or bf16, ready to train. Local files and safetensors only."""
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -22,7 +22,7 @@ def load_model(path: Path, device: str = "cpu") -> "PreTrainedModel":
     check_weights(path)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float32, use_safetensors=True, local_files_only=True
+            path, dtype=torch.bfloat16 if bf16 else torch.float32, use_safetensors=True, local_files_only=True
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"{path}: transformers cannot load this model: {error}") from error
@@ -76,9 +76,18 @@ def expected_size(file: Path) -> int | None:
 
 
 def non_embedding(model: "PreTrainedModel") -> int:
-    """Parameters without input embedding and output head: the N of the scaling laws."""
+    """Parameters without input embedding, output head and adapters: the N of the scaling laws."""
+    from ratoon.lm.adapters import is_adapter
+
     apart = {id(module.weight) for module in (model.get_input_embeddings(), model.get_output_embeddings()) if module}
-    return sum(p.numel() for p in model.parameters() if id(p) not in apart)
+    own = [p for name, p in model.named_parameters() if id(p) not in apart and not is_adapter(name)]
+    return sum(numbers(p) for p in own)
+
+
+def numbers(parameter: "torch.Tensor") -> int:
+    """How many a parameter stands for: what is kept in 4 bits says so itself."""
+    state = getattr(parameter, "quant_state", None)
+    return int(parameter.numel() if state is None else state.shape.numel())
 
 
 def pick_device(wanted: str) -> "torch.device":

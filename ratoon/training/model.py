@@ -1,0 +1,38 @@
+"""The model of a run as its recipe wants it: how exactly it is kept, what of it is trained, what is reckoned twice."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ratoon.config import ConfigError, TrainConfig
+from ratoon.lm.adapters import attach
+from ratoon.lm.load import load_model, pick_device
+from ratoon.lm.quantized import load_quantized
+from ratoon.training.optimizers.groups import freeze
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def open_model(path: Path, recipe: TrainConfig) -> "PreTrainedModel":
+    """The model in `path`, on the recipe's device. Raises ConfigError for what this model or machine cannot do."""
+    device = pick_device(recipe.device)
+    if recipe.adapter is not None and recipe.adapter.name == "qlora":
+        model = load_quantized(path, device)
+    else:
+        model = load_model(path, str(device), bf16=recipe.precision == "bf16_pure")
+    if recipe.adapter is not None:
+        attach(model, recipe.adapter, recipe.seed)
+    freeze(model, recipe.optimizer.freeze)
+    if recipe.activation_checkpointing:
+        checkpoint_activations(model)
+    return model
+
+
+def checkpoint_activations(model: "PreTrainedModel") -> None:
+    if not model.supports_gradient_checkpointing:
+        raise ConfigError(
+            f"train.activation_checkpointing: {model.config.model_type} of transformers has none; leave it false, and "
+            f"lower train.micro_rows to save memory"
+        )
+    # The other way, reentrant, gives no gradient to layers above a frozen embedding.
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
