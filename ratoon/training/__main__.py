@@ -1,8 +1,9 @@
 """One piece of training as a process: `python -m ratoon.training run|batch|sweep request.json`.
 
-Progress goes to metrics.jsonl, the answer to result.json, a failure to standard error with exit code 2 where
-a person can mend it. With --supervised the process ends when its standard input closes: no orphan goes on
-training after its supervisor died.
+Progress goes to metrics.jsonl, the answer to result.json, a failure to standard error with an exit code of its own
+where a person can mend it (ratoon/training/supervise.py lists them). A run that a signal asks to end finishes its step,
+saves, and exits with 75; a second signal ends it at once. With --supervised the process ends when its standard input
+closes: no orphan goes on training after its supervisor died.
 """
 
 import argparse
@@ -13,36 +14,43 @@ from pathlib import Path
 
 from ratoon import records
 from ratoon.config import ConfigError
+from ratoon.training.faults import ENDED, GAVE_UP, Ended, GaveUp
 from ratoon.training.supervise import LETTER
 
+CODES: dict[type[Exception], int] = {ConfigError: 2, OSError: 3, GaveUp: GAVE_UP, Ended: ENDED}
 
-def main() -> int:
+
+def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ratoon.training", description="Carry out one training request.")
     parser.add_argument("kind", choices=["run", "batch", "sweep"])
     parser.add_argument("request", type=Path, help="request.json, as ratoon writes it")
     parser.add_argument("--supervised", action="store_true", help="end when standard input closes")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     if arguments.supervised:
         threading.Thread(target=end_with_supervisor, daemon=True).start()
     try:
         carry_out(arguments.kind, arguments.request)
-    except ConfigError as error:
-        print(f"{LETTER}{error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"{LETTER}{error}", file=sys.stderr)
-        return 3
+    except tuple(CODES) as error:
+        own = (
+            error.strerror if isinstance(error, OSError) and not error.filename else None
+        )  # the letter without a number
+        print(f"{LETTER}{own or error}", file=sys.stderr)
+        return next(code for kind, code in CODES.items() if isinstance(error, kind))
     return 0
 
 
 def carry_out(kind: str, path: Path) -> None:
+    from ratoon.training.asked import Asked
     from ratoon.training.batch import BatchRequest, run_batch
+    from ratoon.training.journal import Journal
     from ratoon.training.request import Request
-    from ratoon.training.run import Journal, train
+    from ratoon.training.run import train
     from ratoon.training.sweep import SweepRequest, run_sweep
 
     if kind == "run":
-        train(records.read(path, Request))
+        request = records.read(path, Request)
+        with Asked(request.recipe.faults.grace_seconds) as asked:
+            train(request, asked)
         return
     journal = Journal(path.parent / "metrics.jsonl", -1)
 

@@ -4,10 +4,26 @@ import hashlib
 import json
 from pathlib import Path
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from ratoon.config import Declared, Role, Share, TrainConfig
 from ratoon.records import Observation, Record
+from ratoon.training.dip import Dip
+from ratoon.training.faults import Fault
+
+# Left at its default, such a section changes nothing, now or later: what it may hold is no part of a run's identity,
+# and a checkpoint made before an option was thought of is still its run's.
+NEUTRAL = (
+    "attention",
+    "mixture",
+    "loss",
+    "forgetting",
+    "optimizer",
+    "adapter",
+    "early_evaluations",
+    "early_share",
+    "subset_epochs",
+)
 
 
 class Portion(Declared):
@@ -17,6 +33,18 @@ class Portion(Declared):
     role: Role
     share: Share
     limit_rows: PositiveInt | None = Field(None, description="rows to use; none: all")
+
+
+class Trunk(Declared):
+    """Where a run's constant rate ended: what the next may go on from in place of the annealed model."""
+
+    folder: str = Field(description="checkpoint with the optimizer's state")
+    hash: str = Field(description="of its weights and optimizer's state")
+    learning_rate: PositiveFloat = Field(description="it was left at")
+    peak: PositiveFloat = Field(description="train.learning_rate of the run that began the trunk")
+    step: PositiveInt
+    parent: str | None = Field(None, description="hash of the trunk that it continued; none: it began here")
+    memory: str | None = Field(None, description="whose the optimizer's state is, in words; none: it was not recorded")
 
 
 class Request(Declared):
@@ -31,6 +59,7 @@ class Request(Declared):
     held_out_tokens: PositiveInt
     out: str = Field(description="directory of checkpoints, metrics and result")
     commit: str | None = None
+    trunk: Trunk | None = Field(None, description="to begin with, in place of `model`, which stays the parent")
 
     @model_validator(mode="after")
     def check(self) -> "Request":
@@ -56,11 +85,28 @@ class Request(Declared):
         """Digest of what decides the numbers: paths and machine settings left out, contents kept by the caller."""
         content = self.model_dump(mode="json", exclude={"name", "out", "commit", "model"})
         content["model"] = Path(self.model).name
+        content.pop("trunk")
+        if self.trunk is not None:
+            content["trunk"] = self.trunk.hash
         for portion in content["portions"].values():
             portion["rows"] = "/".join(Path(portion["rows"]).parts[-2:])
-        for machine in ("device", "threads", "checkpoints"):
+        for machine in ("device", "threads", "checkpoints", "faults", "activation_checkpointing", "budget", "trunk"):
             content["recipe"].pop(machine)
+        content["recipe"]["loss"] = self.recipe.loss.content()
+        content["recipe"]["micro_rows"] = None  # as with threads, sums are rounded otherwise and no more
+        for section in NEUTRAL:
+            if getattr(self.recipe, section) == TrainConfig.model_fields[section].default:
+                content["recipe"].pop(section)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class SourceRead(Record):
+    """What a run read of one source, and what repeats were worth (arXiv:2305.16264)."""
+
+    tokens: int
+    unique_tokens: int
+    epochs: float
+    effective_tokens: float = Field(description="fresh tokens that would have been worth as much")
 
 
 class Result(Record):
@@ -74,3 +120,7 @@ class Result(Record):
     seconds: float
     tokens_per_second: float
     observations: tuple[Observation, ...]
+    data: dict[str, SourceRead] = Field(default_factory=dict, description="source -> what was read of it")
+    trunk: Trunk | None = Field(None, description="kept where the decay began; none: the schedule has no such place")
+    dips: tuple[Dip, ...] = Field((), description="the stability gap of each role, as its evaluations saw it")
+    faults: tuple[Fault, ...] = Field((), description="what broke on the way, and what was done about it")

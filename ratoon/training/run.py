@@ -1,47 +1,29 @@
 """One run from request to result: open, resume, advance, evaluate, save, record."""
 
-import json
-import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ratoon import records
-from ratoon.config import ConfigError
-from ratoon.lm.base import check_vocabulary
-from ratoon.lm.load import check_weights, load_model, non_embedding, pick_device
+from ratoon.lm.load import check_weights, non_embedding
 from ratoon.records import Observation
-from ratoon.stream.mixture import Mixture
-from ratoon.stream.order import Order
-from ratoon.stream.rows import Rows
+from ratoon.stream.mixture import Batch
 from ratoon.training import checkpoint
-from ratoon.training.loop import Batch, advance, mean_loss, new_state
-from ratoon.training.request import Request, Result
+from ratoon.training.attempt import Attempt
+from ratoon.training.dip import dips, early_steps
+from ratoon.training.faults import LeftOut
+from ratoon.training.loop import advance, mean_loss, new_state
+from ratoon.training.methods import Setting, build
+from ratoon.training.model import open_model
+from ratoon.training.reading import Reading, open_held_out
+from ratoon.training.release import release, released
+from ratoon.training.request import Request, Result, SourceRead
+from ratoon.training.rollback import without
 from ratoon.training.schedules import learning_rate
-
-EVALUATION_ROWS = 64
-
-
-@dataclass
-class HeldOut:
-    """The rows of one source that are scored while training: the same ones all along, spread evenly over it."""
-
-    rows: Rows
-    count: int
-
-    def batches(self) -> Iterator[Batch]:
-        spread = np.arange(self.count, dtype=np.int64) * self.rows.num_rows // self.count
-        for first in range(0, self.count, EVALUATION_ROWS):
-            yield self.rows.read(spread[first : first + EVALUATION_ROWS])
-
-    @property
-    def bits_per_nat(self) -> float:
-        """Turns nats per token into bits per byte of this source's held-out text."""
-        return self.rows.num_tokens / self.rows.num_bytes / math.log(2)
+from ratoon.training.trunk import beginning, kept_in, take_up
 
 
 class Run:
@@ -50,36 +32,53 @@ class Run:
     def __init__(self, request: Request) -> None:
         self.request = request
         recipe = request.recipe
+        torch.manual_seed(recipe.seed)  # dropout's; a checkpoint holds how far it got
+        self.left_out: LeftOut = {}
         torch.set_num_threads(recipe.threads or max(1, torch.get_num_threads()))
         check_weights(Path(request.model))
-        self.mixture = open_mixture(request)
+        self.reading = Reading(request)
+        self.mixture = self.reading.mixture
         self.held_out = {name: open_held_out(name, request) for name in sorted(request.portions)}
-        self.model = load_model(Path(request.model), str(pick_device(recipe.device)))
+        self.model = open_model(beginning(request), recipe)
         self.params = non_embedding(self.model)
-        self.state = new_state(self.model, recipe)
+        roles: dict[str, str] = {name: portion.role for name, portion in request.portions.items()}
+        parent, out = Path(request.model), Path(request.out)
+        methods = build(Setting(self.model, parent, recipe, self.mixture, roles, request.portions, out))
+        self.state = new_state(self.model, recipe, next(iter(self.held_out.values())).rows.separator, methods)
+        take_up(self)
+
+    def whole_batch_at(self, step: int) -> Batch:
+        return self.reading.batch_at(step)
 
     def batch_at(self, step: int) -> Batch:
-        count = self.request.recipe.rows_per_step
-        return self.mixture.read(step * count, count)
+        return without(self.whole_batch_at(step), self.left_out.get(step, ()))
 
     def advance(
         self, until: int, steps: int, report: Callable[[int, dict[str, torch.Tensor | float]], None] | None
     ) -> None:
         """Update up to step `until` of a run that is `steps` long."""
         recipe = self.request.recipe
-        lr_at = learning_rate(recipe.schedule, recipe.learning_rate, steps)
-        advance(self.state, until, batch_at=self.batch_at, lr_at=lr_at, recipe=recipe, report=report)
+        lr_at = learning_rate(recipe.schedule, recipe.learning_rate, steps, self.request.step_tokens)
+        take = partial(advance, self.state, batch_at=self.batch_at, lr_at=lr_at, recipe=recipe, report=report)
+        for empty in sorted(step for step in self.left_out if self.state.step <= step < until):
+            take(empty)
+            if not len(self.batch_at(empty).tokens):  # no update; rate and rows of the later ones stay their own
+                self.state.step += 1
+                if report:
+                    report(self.state.step, {})
+        take(until)
 
     def evaluate(self, *, run: str, group: str, finished: bool) -> list[Observation]:
-        """Held-out loss of every portion, read or not."""
+        """Held-out loss of every portion, read or not; of a finished run, under the weights it releases."""
         request = self.request
         unique = {
             name: int(used) * request.row_tokens
             for name, used in zip(self.mixture.order.names, self.mixture.order.used, strict=True)
         }
+        model = released(self.state) if finished else self.state.model
         found = []
         for name, held_out in self.held_out.items():
-            loss = mean_loss(self.state.model, held_out.batches(), request.recipe)
+            loss = mean_loss(model, held_out.batches(), request.recipe, held_out.rows.separator)
             found.append(
                 Observation(
                     run=run,
@@ -103,141 +102,60 @@ class Run:
         return found
 
 
-def open_mixture(request: Request) -> Mixture:
-    read = {name: portion for name, portion in request.portions.items() if portion.share > 0}
-    rows = {name: Rows.open(Path(portion.rows), "train", request.row_tokens) for name, portion in read.items()}
-    for name in rows:
-        check_vocabulary(Path(request.model), rows[name].index.vocabulary, Path(read[name].rows))
-    order = Order(
-        {name: portion.share for name, portion in read.items()},
-        {name: rows[name].num_rows for name in read},
-        block_rows=request.recipe.block_rows,
-        seed=request.recipe.seed,
-        limits={name: portion.limit_rows for name, portion in read.items() if portion.limit_rows},
-    )
-    return Mixture(rows, order)
-
-
-def open_held_out(name: str, request: Request) -> HeldOut:
-    rows = Rows.open(Path(request.portions[name].rows), "held_out", request.row_tokens)
-    count = min(rows.num_rows, max(1, request.held_out_tokens // request.row_tokens))
-    if count < 1:
-        raise ConfigError(f"{request.portions[name].rows}: {name} has no held-out rows; raise prepare.held_out.share")
-    return HeldOut(rows, count)
-
-
-class Journal:
-    """`metrics.jsonl`: one line per step that is worth one, truncated to the step a run resumes at."""
-
-    def __init__(self, path: Path, resumed_at: int) -> None:
-        kept = []
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    if json.loads(line)["step"] <= resumed_at:
-                        kept.append(line + "\n")
-                except ValueError:  # the line a kill cut short
-                    continue
-        records.write_text(path, "".join(kept))
-        self.path = path
-
-    def write(self, step: int, tokens: int, metrics: dict[str, float | None]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            line = {"step": step, "tokens": tokens, "time": round(time.time(), 3), "metrics": metrics}
-            file.write(json.dumps(line) + "\n")
-
-
 def evaluation_steps(steps: int, evaluations: int) -> list[int]:
     """Evenly spaced, the last at the end."""
     return sorted({round(steps * (n + 1) / evaluations) for n in range(evaluations)} - {0})
 
 
-def train(request: Request) -> Result:
-    """Carry `request` out, from its newest whole checkpoint if there is one. Same request, same weights."""
+def evaluated_steps(request: Request) -> list[int]:
+    """Those spread evenly, and the early ones."""
+    recipe, steps = request.recipe, request.steps
+    early = early_steps(steps, recipe.early_evaluations, recipe.early_share)
+    return sorted({*evaluation_steps(steps, recipe.evaluations), *early})
+
+
+def train(request: Request, asked: Callable[[], bool] = bool) -> Result:
+    """Carry `request` out, from its newest whole checkpoint if there is one. Same request, same weights.
+
+    asked  whether to end before the end: looked at after each step. Raises Ended then, its state saved
+    """
     out = Path(request.out)
     done = out / "result.json"
     if done.exists():
         return records.read(done, Result)
     out.mkdir(parents=True, exist_ok=True)
-    run = Run(request)
-    identity, steps = request.identity(), request.steps
-    saved = checkpoint.whole(out / "checkpoints")
-    if saved:
-        checkpoint.restore(run.state, saved[-1], identity)
-    first_step = run.state.step
-    journal = Journal(out / "metrics.jsonl", first_step)
-    observations = read_trace(out / "observations.csv", first_step)
-    evaluate_at = evaluation_steps(steps, request.recipe.evaluations)
-    save_at = set(evaluation_steps(steps, request.recipe.checkpoints))
-    report = reporter(journal, request.step_tokens, steps)
     started = time.perf_counter()
-
-    def evaluate() -> None:
-        new = run.evaluate(run=request.name, group=request.name, finished=run.state.step == steps)
-        observations.extend(new)
-        records.write_observations(out / "observations.csv", observations)
-        journal.write(run.state.step, new[0].tokens, flat(new))
-
-    if not observations:
-        evaluate()
-    for stop in sorted({*evaluate_at, *save_at}):
-        if stop <= run.state.step:
-            continue
-        run.advance(stop, steps, report)
-        if stop in evaluate_at:
-            evaluate()
-        if stop in save_at:
-            checkpoint.save(
-                run.state,
-                out / "checkpoints",
-                tokenizer=Path(request.model),
-                identity=identity,
-                tokens=run.state.step * request.step_tokens,
-            )
-    seconds = time.perf_counter() - started
-    result = Result(
-        name=request.name,
-        model=str(checkpoint.whole(out / "checkpoints")[-1]),
-        steps=steps,
-        tokens=steps * request.step_tokens,
-        params_non_embedding=run.params,
-        seconds=seconds,
-        tokens_per_second=(steps - first_step) * request.step_tokens / max(seconds, 1e-9),
-        observations=tuple(observations),
+    attempt = Attempt(
+        request,
+        Run,
+        evaluate_at=evaluated_steps(request),
+        save_at=evaluation_steps(request.steps, request.recipe.checkpoints),
+        asked=asked,
     )
+    attempt.go()
+    result = conclude(attempt, time.perf_counter() - started)
     records.write(done, result)
     return result
 
 
-def read_trace(path: Path, resumed_at: int) -> list[Observation]:
-    """Observations of an earlier try, up to the step it resumes at."""
-    return [o for o in records.read_observations(path) if o.step <= resumed_at] if path.exists() else []
-
-
-def flat(observations: list[Observation]) -> dict[str, float | None]:
-    metrics: dict[str, float | None] = {}
-    for item in observations:
-        metrics[f"held_out/{item.evaluated}/loss_nats"] = item.loss_nats
-        metrics[f"held_out/{item.evaluated}/bits_per_byte"] = item.bits_per_byte
-    return metrics
-
-
-def reporter(
-    journal: Journal, step_tokens: int, steps: int, seconds: float = 1.0
-) -> Callable[[int, dict[str, torch.Tensor | float]], None]:
-    """Writes about one line per second, so that reading tensors back costs nothing worth counting."""
-    last = time.perf_counter()
-    last_step: int | None = None
-
-    def report(step: int, values: dict[str, torch.Tensor | float]) -> None:
-        nonlocal last, last_step
-        now = time.perf_counter()
-        if now - last < seconds and step != steps:
-            return
-        metrics: dict[str, float | None] = {f"train/{k}": float(v) for k, v in values.items()}
-        if last_step is not None:
-            metrics["train/tokens_per_second"] = (step - last_step) * step_tokens / max(now - last, 1e-9)
-        journal.write(step, step * step_tokens, metrics)
-        last, last_step = now, step
-
-    return report
+def conclude(attempt: Attempt, seconds: float) -> Result:
+    """The model to release, and the record of how it came to be."""
+    request, run, out = attempt.request, attempt.run, attempt.out
+    saved = checkpoint.whole(attempt.checkpoints)[-1]
+    final = release(run.state, saved, out / "release", Path(request.model))
+    tokens = request.steps * request.step_tokens
+    read = tokens - attempt.first_step * request.step_tokens
+    return Result(
+        name=request.name,
+        model=str(final),
+        steps=request.steps,
+        tokens=tokens,
+        params_non_embedding=run.params,
+        seconds=seconds,
+        tokens_per_second=read / max(seconds, 1e-9),
+        observations=tuple(attempt.observations),
+        data={name: SourceRead(**read._asdict()) for name, read in run.reading.account(request.steps).items()},
+        dips=dips(attempt.observations),
+        trunk=kept_in(out / "trunk"),
+        faults=attempt.book.faults,
+    )

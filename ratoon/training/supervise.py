@@ -1,4 +1,11 @@
-"""Training as a child process, watched: a kill is survived, a mistake is not repeated."""
+"""Training as a child process, watched: a kill is survived, a mistake is not repeated.
+
+exit code 2   the request is wrong                     ConfigError
+          3   full disk and the like                   OSError
+          4   broke more often than it may go back     GaveUp
+          75  asked to end, its state saved            Ended
+a signal      started again from its last checkpoint; killed because memory was short, with fewer micro_rows
+"""
 
 import json
 import os
@@ -14,9 +21,12 @@ from pydantic import BaseModel
 
 from ratoon import records
 from ratoon.config import ConfigError
+from ratoon.training.faults import ENDED, GAVE_UP, Book, Ended, Fault, GaveUp, halved
+from ratoon.training.request import Request
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 20
+KILLS = Path("/proc/vmstat")  # holds how many processes the kernel killed for their memory
 LETTER = "ratoon: "
 Line = dict[str, Any]
 
@@ -38,29 +48,61 @@ def supervise(
     on_line   receives each line of metrics.jsonl once, in order
     restarts  how often a process that died of a signal is started again; it resumes from its last checkpoint
 
-    Raises ConfigError where the process says that the request is wrong, OSError for a full disk and the like,
-    Killed where signals do not end.
+    Raises ConfigError where the process says that the request is wrong, OSError for a full disk and the like, GaveUp
+    and Ended as `train` does, Killed where signals do not end.
     """
     out.mkdir(parents=True, exist_ok=True)
     records.write(out / "request.json", request)
     tail = Tail(out / "metrics.jsonl")
-    for attempt in range(restarts + 1):
-        code, said = once(kind, out, tail, on_line)
+    grace = GRACE_SECONDS + (request.recipe.faults.grace_seconds if isinstance(request, Request) else 0)
+    deaths = 0
+    while True:
+        kills = memory_kills()
+        code, said = once(kind, out, tail, on_line, grace)
         if code == 0:
             return
-        if code == 2:
-            raise ConfigError(said)
-        if code == 3:
-            raise OSError(said)
         if code > 0:
-            raise RuntimeError(f"training failed (exit code {code}); its last words:\n{said}")
+            raise MEANING.get(code, RuntimeError)(
+                said if code in MEANING else f"training failed (exit code {code}); its last words:\n{said}"
+            )
         name = signal.Signals(-code).name
-        hint = "; the machine may be out of memory: lower train.micro_rows" if name == "SIGKILL" else ""
-        if attempt == restarts:
-            raise Killed(f"training was ended by {name} {restarts + 1} times{hint}; run again to resume from {out}")
+        if name in ("SIGTERM", "SIGINT"):  # before it could answer, or a sweep: what it has finished is kept
+            raise Ended(f"training was asked to end ({name}) and did; run again to go on from {out}")
+        starved = name == "SIGKILL" and kills is not None and memory_kills() != kills
+        if starved and isinstance(request, Request):
+            lower(request, out)  # each time there are fewer rows, so that this ends
+            continue
+        deaths += 1
+        if deaths > restarts:
+            hint = "; the machine may be out of memory: lower train.micro_rows" if name == "SIGKILL" else ""
+            raise Killed(f"training was ended by {name} {deaths} times{hint}; run again to resume from {out}")
 
 
-def once(kind: str, out: Path, tail: "Tail", on_line: Callable[[Line], None] | None) -> tuple[int, str]:
+MEANING: dict[int, type[Exception]] = {2: ConfigError, 3: OSError, GAVE_UP: GaveUp, ENDED: Ended}
+
+
+def memory_kills() -> int | None:
+    """Processes the kernel has killed for their memory so far; None where it does not say."""
+    try:
+        lines = KILLS.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+
+
+def lower(request: Request, out: Path) -> None:
+    """Have the next try take fewer rows per forward pass. Raises ConfigError where it took one."""
+    book = Book(out / "faults.json", request.identity())
+    recipe = request.recipe
+    now = book.micro_rows or recipe.micro_rows or recipe.rows_per_step
+    step = max((int(path.name.removeprefix("step-")) for path in (out / "checkpoints").glob("step-*")), default=0)
+    why = "killed by the system when memory was short, at some step from here on"
+    book.add(Fault(kind="memory", step=step, why=why, micro_rows=halved(recipe.rows_per_step, now)))
+
+
+def once(
+    kind: str, out: Path, tail: "Tail", on_line: Callable[[Line], None] | None, grace: float = GRACE_SECONDS
+) -> tuple[int, str]:
     """Start the process, pass its lines on, wait. Returns exit code and the end of what it said."""
     log = out / "training.log"
     with log.open("ab") as file:
@@ -81,14 +123,14 @@ def once(kind: str, out: Path, tail: "Tail", on_line: Callable[[Line], None] | N
         pass_on(tail, on_line)
     finally:
         if process.poll() is None:
-            stop(process)
+            stop(process, grace)
         if process.stdin:
             process.stdin.close()
         (out / "pid").unlink(missing_ok=True)
     with log.open("rb") as file:
         file.seek(max(begins, log.stat().st_size - 4000))
         said = file.read().decode("utf-8", "replace").strip()
-    return process.returncode, letter(said) if process.returncode in (2, 3) else said
+    return process.returncode, letter(said) if process.returncode in MEANING else said
 
 
 def letter(said: str) -> str:
@@ -96,15 +138,15 @@ def letter(said: str) -> str:
     return f"\n{said}".rsplit(f"\n{LETTER}", 1)[-1]
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """The whole process group, gently and then not."""
+def stop(process: subprocess.Popen[bytes], grace: float) -> None:
+    """The whole process group, gently and then not. A run finishes its step and saves meanwhile."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, sign)
         except ProcessLookupError:
             return
         try:
-            process.wait(GRACE_SECONDS)
+            process.wait(grace)
             return
         except subprocess.TimeoutExpired:
             continue
@@ -122,13 +164,17 @@ class Tail:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.offset = 0
+        self.inode: int | None = None
         self.last_step = -1
 
     def new(self) -> list[Line]:
         if not self.path.exists():
             return []
-        if self.path.stat().st_size < self.offset:  # a resumed run cut it back to its checkpoint
+        found_now = self.path.stat()
+        # A run that went back cut it to its checkpoint, in a new file, which may have grown past the old one since.
+        if found_now.st_size < self.offset or found_now.st_ino != self.inode:
             self.offset = 0
+        self.inode = found_now.st_ino
         with self.path.open("rb") as file:
             file.seek(self.offset)
             data = file.read()

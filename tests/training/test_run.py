@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from ratoon import records
 from ratoon.config import ConfigError
 from ratoon.training import checkpoint
-from ratoon.training.loop import accumulate, summed_loss
+from ratoon.training.loop import accumulate, new_step, summed_loss
 from ratoon.training.run import Run, train
 from ratoon.training.supervise import Tail, supervise
 
@@ -101,17 +101,17 @@ def test_a_wrong_request_is_told_once_and_not_repeated(request_for, tmp_path, mo
 
 def test_accumulated_gradients_equal_those_of_the_whole_batch(request_for):
     one, four = Run(request_for("one")), Run(request_for("four", micro_rows=2))
-    tokens, valid = one.batch_at(0)
-    valid[3] = 5  # rows of different lengths: a mean of means would differ
+    batch = one.batch_at(0)
+    batch.valid[3] = 5  # rows of different lengths: a mean of means would differ
     for run in (one, four):
-        accumulate(run.model, tokens, valid, run.request.recipe)
+        accumulate(run.model, new_step(batch, None), run.request.recipe)
     for a, b in zip(one.model.parameters(), four.model.parameters(), strict=True):
         assert torch.allclose(a.grad, b.grad, atol=1e-6)
 
 
 def test_padding_is_never_learned_nor_scored(request_for):
     run = Run(request_for())
-    tokens, valid = run.batch_at(0)
+    tokens, valid = run.batch_at(0)[:2]
     valid[:] = 9
     before = summed_loss(run.model, tokens, valid)
     tokens[:, 9:] = 7
