@@ -206,6 +206,12 @@ class Choice(Record):
     )
     further: FurtherRun | None = Field(None, description="what one more proxy run would buy")
     drift: str | None = Field(None, description="what the former refresh's law says of these runs; none: no former")
+    learning_rate: float | None = Field(
+        None, description="peak, of those swept; none: train.learning_rate", exclude_if=lambda found: found is None
+    )
+    schedule: dict[str, Any] | None = Field(
+        None, description="of those swept; none: train.schedule", exclude_if=lambda found: found is None
+    )
     warnings: tuple[str, ...] = ()
 
 
@@ -240,6 +246,11 @@ class Lineage(Record):
     dirty: bool | None
     config: str = Field(description="digest of the resolved params")
     parent: str
+    license: str | None = Field(
+        None,
+        description="of the base, inherited by what is made of it; none: nobody said",
+        exclude_if=lambda it: not it,
+    )
     editions: dict[str, str] = Field(default_factory=dict, description="path -> DVC hash")
     mlflow_runs: dict[str, str] = Field(default_factory=dict, description="what -> run id")
     packages: dict[str, str] = Field(default_factory=dict, description="distribution -> version")

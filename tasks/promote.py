@@ -9,11 +9,12 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from ratoon import records, report
+from ratoon.lm.suitable import license_of
 from ratoon.records import Choice, Lineage, Observation, Refresh, Verdict
 from ratoon.training.request import Result
 from tasks import tracking, versions
 from tasks.job import Job, digest, finish
-from tasks.prepare import ledgers
+from tasks.prepare import ledgers, path_of
 from tasks.retry import weather
 
 PACKAGES = ("torch", "transformers", "lm_eval", "prefect", "mlflow", "dvc", "numpy", "pyarrow", "tokenizers")
@@ -27,6 +28,7 @@ def register(job: Job, verdict: Verdict, run_id: str) -> int:
         "reasons": "\n".join(verdict.reasons),
         "parent": str(job.parent_version or job.base.name),
         "question": job.question,
+        "license": license_of(path_of(job.base, job.layout.root), job.base) or "none declared",
         **{f"edition.{path}": md5 for path, md5 in job.editions.items()},
     }
     version = tracking.register(job.line, Path(verdict.candidate), run_id, tags)
@@ -67,6 +69,7 @@ def conclude(
             dirty=dirty,
             config=digest(job.params.model_dump(mode="json")),
             parent=f"{job.line} v{job.parent_version}" if job.parent_version else job.base.name,
+            license=license_of(path_of(job.base, job.layout.root), job.base),
             editions=job.editions,
             mlflow_runs=runs,
             packages={name: importlib.metadata.version(name) for name in PACKAGES},

@@ -159,6 +159,7 @@ def sample(**changes):
         ),
         verdict=verdict(), version=2,
         lineage=Lineage(
+            license="apache-2.0",
             commit="4f2c1d9e0b7a44c1f2a9c8f1d0be6a4a1c2f3e4d", dirty=False, config="9b1f03aa77c2",
             parent="ratoon-nano v1",
             editions={"data/rows/nano/python-code": "5d41402abc4b2a76b9719d911017c592.dir"},
@@ -413,3 +414,9 @@ def test_importing_the_report_costs_a_cheap_command_nothing():
 
 def test_the_escape_of_a_name_is_the_usual_one():
     assert escape("<script>") in report.render(sample(line="<script>"))
+
+
+def test_the_licence_that_a_model_inherits_is_on_the_page():
+    assert "apache-2.0" in read(sample()).words
+    unsaid = sample().lineage.model_copy(update={"license": None})
+    assert "none declared" in read(sample(lineage=unsaid)).words

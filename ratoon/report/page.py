@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from ratoon.config import Role
 from ratoon.records import Comparison, Refresh
-from ratoon.report import facts, figures, terminal, wording
+from ratoon.report import dip, facts, figures, terminal, wording
 
 GROUPS = (
     ("bits_per_byte", "Held-out text, bits per byte", "lower is better"),
@@ -62,6 +62,7 @@ def _evidence(refresh: Refresh) -> dict[str, Any]:
         "num_proxies": len({item.run for item in refresh.observations if item.finished and item.tokens}),
         "ratio_figures": {role: figures.ratio_panel(refresh, role) for role in facts.ROLES},
         "run_figures": [(c, figures.training_panel(c, k) if c.points else None) for k, c in enumerate(curves)],
+        "gaps": dip.gaps(refresh.curve),
         "several": {role: sum(c.role == role for c in curves) > 1 for role in facts.ROLES},
     }
 

@@ -4,7 +4,7 @@ import textwrap
 
 from ratoon.config import Role
 from ratoon.records import Choice, Comparison, Interval, Refresh
-from ratoon.report import facts, wording
+from ratoon.report import dip, facts, wording
 
 WIDTH = 80
 INDENT = 12
@@ -19,6 +19,8 @@ def summary(refresh: Refresh) -> str:
     for role in roles:
         found = facts.headline(refresh, role)
         lines += _entry(role, *([_before_after(c) for c in found] or [f"bits per byte {wording.ABSENT}"]))
+    gaps = dip.gaps(refresh.curve)
+    lines += _entry("on the way" if gaps else "", *gaps)
     lines += _entry("predicted", *(_prediction(p) for p in facts.predictions(refresh)))
     lines += _entry("one more" if refresh.choice.further else "", _further(refresh.choice))
     lines += _entry("why" if refresh.verdict.reasons else "", *refresh.verdict.reasons)

@@ -1,0 +1,223 @@
+"""What a run, or a sweep of them, will cost: operations, memory, time, money and disk, from a probe of each model.
+
+    seconds of a step   n (forward and backward of micro_rows) + the rest of a step; n = rows_per_step / micro_rows
+    seconds of a run    start + steps x step + evaluations x evaluation + checkpoints x checkpoint
+    seconds of a sweep  of the worker that ends last, the longest groups begun first, as the sweep begins them
+
+Silent about a machine that will be busier than it was while the probe ran, and about methods whose work changes along
+the run: the first steps speak for all.
+"""
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from ratoon.config.budget import Budget
+from ratoon.records import Record
+from ratoon.training.checkpoint import KEEP
+from ratoon.training.group import Group, branches, group_tokens
+from ratoon.training.probe import Probe, at_rows
+from ratoon.training.request import Request
+from ratoon.training.run import evaluated_steps, evaluation_steps
+from ratoon.training.trunk import keep_at
+
+HOUR = 3600.0
+
+
+class Memory(Record):
+    """Bytes at the three heights of a run. What a step needs beside weights, gradients and states is `activations`."""
+
+    process: int
+    weights: int
+    gradients: int
+    optimizer: int
+    methods: int
+    activations: int = Field(description="of a training step, the logits of all its rows included")
+    training: int
+    evaluation: int
+    checkpoint: int
+
+    @property
+    def peak(self) -> int:
+        return max(self.training, self.evaluation, self.checkpoint)
+
+    @property
+    def highest(self) -> str:
+        return max(("training", "evaluation", "checkpoint"), key=lambda name: getattr(self, name))
+
+
+class Seconds(Record):
+    start: float
+    train: float
+    evaluate: float
+    save: float
+
+    @property
+    def total(self) -> float:
+        return self.start + self.train + self.evaluate + self.save
+
+
+class Estimate(Record):
+    """Of one run."""
+
+    name: str
+    request: str = Field(description="identity of the request")
+    device: str
+    threads: int
+    params_non_embedding: int
+    tokens: int
+    steps: int
+    step_tokens: int
+    micro_rows: int
+    flops: float = Field(description="of training")
+    evaluation_flops: float
+    memory: Memory
+    seconds: Seconds
+    money: float | None = Field(description="None: no price was given")
+    checkpoint_bytes: int
+    device_bytes: int = Field(description="of memory there are")
+    disk_free_bytes: int
+    disk_bytes: int = Field(description="at most at once: those that are kept, the trunk, and one being written")
+    extrapolated: bool = Field(description="micro_rows were more than there was time to try")
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds.train
+
+
+class SweepEstimate(Record):
+    """Of all proxies of a sweep. One that grows has two: of the runs it begins with, and of all it may make."""
+
+    groups: int
+    runs: int = Field(description="run lengths over all groups")
+    branched: int = Field(description="groups that branch their lengths off one trunk")
+    tokens: int
+    flops: float
+    seconds: float
+    workers: int
+    memory_bytes: int = Field(description="of all workers at once")
+    money: float | None
+
+
+def estimate(request: Request, probe: Probe) -> Estimate:
+    recipe = request.recipe
+    micro = recipe.micro_rows or recipe.rows_per_step
+    trunks = int(keep_at(request) is not None)  # a checkpoint more, which stays
+    seconds = Seconds(
+        start=probe.start_seconds,
+        train=request.steps * step_seconds(request, probe),
+        evaluate=evaluations(request) * evaluation_seconds(probe),
+        save=(len(evaluation_steps(request.steps, recipe.checkpoints)) + trunks) * probe.checkpoint.seconds,
+    )
+    tokens = request.steps * request.step_tokens
+    return Estimate(
+        name=request.name,
+        request=request.identity(),
+        device=probe.device,
+        threads=probe.threads,
+        params_non_embedding=probe.params,
+        tokens=tokens,
+        steps=request.steps,
+        step_tokens=request.step_tokens,
+        micro_rows=micro,
+        flops=float(probe.flops_per_token) * tokens,
+        evaluation_flops=float(probe.forward_flops_per_token)
+        * probe.held_out_rows
+        * request.row_tokens
+        * evaluations(request),
+        memory=memory(request, probe),
+        seconds=seconds,
+        money=money(recipe.budget, seconds.total),
+        checkpoint_bytes=probe.checkpoint_bytes,
+        device_bytes=probe.device_bytes,
+        disk_free_bytes=probe.disk_free_bytes,
+        # An adapter's checkpoints are small, and what it releases is a whole model.
+        disk_bytes=probe.checkpoint_bytes * (min(KEEP, recipe.checkpoints) + trunks)
+        + max(probe.checkpoint_bytes, probe.weights_bytes),
+        extrapolated=micro > probe.passes[-1].rows,
+    )
+
+
+def evaluations(request: Request) -> int:
+    """How often a run is evaluated, before the first step too."""
+    return 1 + len(evaluated_steps(request))
+
+
+def step_seconds(request: Request, probe: Probe) -> float:
+    recipe = request.recipe
+    micro = recipe.micro_rows or recipe.rows_per_step
+    return recipe.rows_per_step / micro * at_rows(probe.passes, micro).seconds + probe.update_seconds
+
+
+def evaluation_seconds(probe: Probe) -> float:
+    return at_rows(probe.evaluations, probe.held_out_at_once).seconds * probe.held_out_rows / probe.held_out_at_once
+
+
+def memory(request: Request, probe: Probe) -> Memory:
+    recipe = request.recipe
+    training = at_rows(probe.passes, recipe.micro_rows or recipe.rows_per_step).peak_bytes
+    held = (probe.weights_bytes, probe.gradients_bytes, probe.optimizer_bytes, probe.methods_bytes)
+    return Memory(
+        process=probe.process_bytes,
+        weights=probe.weights_bytes,
+        gradients=probe.gradients_bytes,
+        optimizer=probe.optimizer_bytes,
+        methods=probe.methods_bytes,
+        activations=max(0, training - probe.process_bytes - sum(held)),
+        training=training,
+        evaluation=at_rows(probe.evaluations, probe.held_out_at_once).peak_bytes,
+        checkpoint=probe.checkpoint.peak_bytes,
+    )
+
+
+def money(budget: Budget, seconds: float) -> float | None:
+    return None if budget.price is None else seconds / HOUR * budget.price * budget.devices
+
+
+@dataclass(frozen=True)
+class GroupCost:
+    seconds: float
+    flops: float
+    memory_bytes: int
+
+
+def group_cost(group: Group, probe: Probe) -> GroupCost:
+    request, tokens = group.request, group_tokens(group)
+    begun = 1 if branches(group) else len(group.horizons)
+    seconds = (
+        begun * probe.start_seconds
+        + tokens / request.step_tokens * step_seconds(request, probe)
+        + (1 + len(group.horizons)) * evaluation_seconds(probe)
+    )
+    peak = memory(request, probe)
+    # A trunk keeps itself in memory while one of its branches runs.
+    kept = probe.weights_bytes + probe.optimizer_bytes + probe.methods_bytes if branches(group) else 0
+    return GroupCost(seconds, float(probe.flops_per_token) * tokens, max(peak.training, peak.evaluation) + kept)
+
+
+def estimate_sweep(groups: Sequence[Group], probes: Mapping[str, Probe], workers: int) -> SweepEstimate:
+    """probes  label of a size -> its probe, measured with as many at once as the sweep has workers"""
+    costs = [group_cost(group, probes[group.request.label]) for group in groups]
+    seconds = makespan([cost.seconds for cost in costs], workers)
+    at_once = min(workers, len(groups))
+    return SweepEstimate(
+        groups=len(groups),
+        runs=sum(len(group.horizons) for group in groups),
+        branched=sum(branches(group) for group in groups),
+        tokens=sum(group_tokens(group) for group in groups),
+        flops=sum(cost.flops for cost in costs),
+        seconds=seconds,
+        workers=at_once,
+        memory_bytes=sum(sorted((cost.memory_bytes for cost in costs), reverse=True)[:at_once]),
+        money=money(groups[0].request.recipe.budget, seconds),
+    )
+
+
+def makespan(seconds: Sequence[float], workers: int) -> float:
+    """When the last of `workers` ends, each taking the next piece when it is free."""
+    free = [0.0] * workers
+    for length in seconds:
+        heapq.heapreplace(free, free[0] + length)
+    return max(free)
