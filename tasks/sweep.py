@@ -13,14 +13,19 @@ from ratoon.laws.design.drift import compare, recalibrated
 from ratoon.records import Choice, Observation
 from ratoon.stream.rows import Rows
 from ratoon.training.growth import Question, grow, size_of
+from ratoon.training.joint import settle
 from ratoon.training.request import Request, Result
 from ratoon.training.supervise import supervise
 from ratoon.training.sweep import Plan, SweepRequest, SweepResult, group_tokens
+from ratoon.training.trunk import trunk_of
 from tasks import tracking
 from tasks.job import Job
 from tasks.live import stage
 from tasks.prepare import path_of
 from tasks.retry import weather
+from tasks.train import parent_trunk
+
+CHOSEN = "observations-chosen.csv"  # of a sweep of several rates or schedules, those of the one that was chosen
 
 
 @task(cache_policy=NO_CACHE, retries=1, retry_delay_seconds=5, retry_condition_fn=weather)
@@ -55,7 +60,17 @@ def grown(question: Question) -> SweepResult:
 
 def plan_of(job: Job) -> Plan:
     models = {**family(job), job.base.name: job.parent}
-    return Plan(models, job.corpora, job.params.sweep, job.params.train, job.folder / "sweep", job.common)
+    trunks = {label: trunk for label, model in models.items() if (trunk := parent_trunk(job, model)) is not None}
+    return Plan(
+        models,
+        job.corpora,
+        job.params.sweep,
+        job.params.train,
+        job.folder / "sweep",
+        job.common,
+        choose=job.params.choose,
+        trunks=trunks,
+    )
 
 
 def question_of(job: Job, plan: Plan) -> Question:
@@ -69,7 +84,8 @@ def former(job: Job) -> list[Observation]:
     if not pointer.exists():
         return []
     folder = pointer.parent / json.loads(pointer.read_text(encoding="utf-8"))["folder"]
-    table = folder / "sweep" / "observations.csv"
+    table = folder / "sweep" / CHOSEN
+    table = table if table.exists() else folder / "sweep" / "observations.csv"
     return [] if folder == job.folder or not table.exists() else records.read_observations(table)
 
 
@@ -109,6 +125,7 @@ def continued(name: str, member: Path, request: Request) -> Path:
             "label": name,
             "model": str(member),
             "out": str(out),
+            "trunk": request.trunk and trunk_of(member),
             "recipe": request.recipe.model_copy(update={"evaluations": 1, "checkpoints": 1}),
         }
     )
@@ -123,6 +140,10 @@ def choose_ratio(job: Job, observations: list[Observation]) -> Choice:
     """Fit the laws and take the largest domain share that keeps general loss under its ceiling."""
     asked = question_of(job, plan_of(job))
     stakes = asked.stakes(observations)
+    settled = settle(asked.plan, observations, asked.params, stakes)
+    if settled.said:
+        observations = settled.observations
+        records.write_observations(job.folder / "sweep" / CHOSEN, observations)
     drift = compare(asked.former, observations, params=asked.params, tokens=asked.tokens, seed=asked.config.seed)
     # A sweep that grew is as short as the former law let it be, and is read with it.
     alone = drift is None or job.params.sweep.ratios is not None
@@ -142,6 +163,14 @@ def choose_ratio(job: Job, observations: list[Observation]) -> Choice:
     )
     among = asked.options(observations)
     choice = advise(choice, observations, stakes=stakes, rule=asked.rule, among=among)
-    choice = choice.model_copy(update={"drift": drift.statement if drift else None})
+    missing = records.read(job.folder / "sweep" / "result.json", SweepResult).stopped
+    choice = choice.model_copy(
+        update={
+            "drift": drift.statement if drift else None,
+            "learning_rate": settled.learning_rate,
+            "schedule": settled.schedule and settled.schedule.model_dump(mode="json"),
+            "warnings": (*choice.warnings, *settled.said, *(one.said for one in missing)),
+        }
+    )
     records.write(job.folder / "choice.json", choice)
     return choice

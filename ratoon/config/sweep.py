@@ -2,9 +2,24 @@
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from ratoon.config.declaration import Declared, Share
+from ratoon.config.schedule import Schedule
+
+
+class Hopeless(Declared):
+    """When a proxy's longer horizons are not worth running. Judged on decayed losses, at horizons only."""
+
+    margin: NonNegativeFloat = Field(
+        0.05, description="general loss this far above its ceiling, relative: stop; the goal weighted has no ceiling"
+    )
+    parent: NonNegativeFloat | None = Field(
+        0.0,
+        description="general and domain loss both this far above the parent's, relative: the parent dominates; none: "
+        "not asked",
+    )
+    after: Share = Field(0.25, description="of the longest horizon, before which nothing is stopped")
 
 
 class SweepConfig(Declared):
@@ -28,7 +43,22 @@ class SweepConfig(Declared):
     )
     max_runs: PositiveInt = Field(12, description="groups (one size at one ratio) at most, the first ones included")
     tokens: PositiveInt = Field(description="tokens of the longest proxy run")
-    horizons: PositiveInt = Field(4, description="run lengths per ratio and size, each half of the next")
+    horizons: PositiveInt = Field(4, description="run lengths per ratio and size")
+    spacing: Literal["halving", "even"] = Field(
+        "halving", description="of the run lengths: each half of the next, or evenly spaced up to the longest"
+    )
+    learning_rates: tuple[PositiveFloat, ...] | None = Field(
+        None, description="peak learning rates, each at every ratio, size and length; none: train.learning_rate"
+    )
+    schedules: tuple[Schedule, ...] | None = Field(
+        None, description="schedules, each at every ratio, size and length; none: train.schedule"
+    )
+    hopeless: Hopeless | None = Field(None, description="when a proxy's longer horizons are left out; none: never")
+    stacked: Literal["auto", "never", "always"] = Field(
+        "auto",
+        description="proxies of one size trained as one stack of weights; auto: on a GPU, and on CPU where the models "
+        "are so small that calls cost more than arithmetic",
+    )
     workers: PositiveInt | None = Field(None, description="proxy runs at once; none: one per core on CPU, 1 on GPU")
 
     @field_validator("ratios")
@@ -41,6 +71,21 @@ class SweepConfig(Declared):
         if len(ratios) < 5:
             raise ValueError(f"{len(ratios)} ratios; the laws need at least five")
         return tuple(sorted(ratios))
+
+    @field_validator("learning_rates", "schedules")
+    @classmethod
+    def different(cls, found: tuple[object, ...] | None) -> tuple[object, ...] | None:
+        if found is not None and (not found or any(one in found[:n] for n, one in enumerate(found))):
+            raise ValueError("give one or more, each once, or leave it out for that of train")
+        return found
+
+    @model_validator(mode="after")
+    def crossed(self) -> "SweepConfig":
+        """Rounds that grow read the laws, which know one rate and one schedule."""
+        asked = [name for name in ("learning_rates", "schedules") if getattr(self, name) is not None]
+        if asked and self.ratios is None:
+            raise ValueError(f"{' and '.join(asked)}: only a grid crosses them; give ratios, or leave them out")
+        return self
 
     @field_validator("start")
     @classmethod

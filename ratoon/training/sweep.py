@@ -1,31 +1,47 @@
-"""Proxy runs over ratio x size x tokens: the observations that laws are fitted on.
+"""Proxy runs over ratio x size x tokens, and where asked x learning rate x schedule: what laws are fitted on.
 
-A group is one size at one ratio. With a schedule whose constant part does not know its end, the group is one
-trunk with a short decay branched off for each horizon: every branch is, to the bit, the whole run of that
-length. Where the target run will repeat scarce text, each horizon is a run of its own instead, on a subset
-small enough to be repeated as often (arXiv 2606.07597).
+What one group is and how it is run: group.py. Groups run side by side, each in a process of its own or several as one
+stack of weights (stacked.py).
 """
 
-import copy
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import PositiveInt
 
 from ratoon import records
-from ratoon.config import ConfigError, Declared, Role, SweepConfig, TrainConfig
+from ratoon.config import ChooseConfig, ConfigError, Declared, Role, Schedule, SweepConfig, TrainConfig
+from ratoon.corpus.packed import read_index
 from ratoon.lm.load import pick_device
 from ratoon.records import Observation, Record
-from ratoon.stream.rows import Rows
-from ratoon.training.loop import State
+from ratoon.training.group import Group, branches, group_tokens, limited, run_group, stopped, tokens_run
+from ratoon.training.hopeless import Bound, Stopped
 from ratoon.training.pool import map_processes
-from ratoon.training.request import Portion, Request
-from ratoon.training.run import Journal, Run, reporter
-from ratoon.training.schedules import decay_start
+from ratoon.training.request import Portion, Request, Trunk
+from ratoon.training.stacked import bundles, run_bundle
+from ratoon.training.trunk import go_on
+
+__all__ = [
+    "Corpus",
+    "Group",
+    "Plan",
+    "SweepRequest",
+    "SweepResult",
+    "branches",
+    "group_tokens",
+    "limited",
+    "merge",
+    "portions",
+    "run_group",
+    "run_sweep",
+    "tokens_written",
+]
 
 
 class Corpus(Declared):
@@ -36,37 +52,39 @@ class Corpus(Declared):
     weight: float = 1.0
 
 
-class Group(Declared):
-    """One size at one ratio; `request` is its longest run."""
-
-    request: Request
-    horizons: tuple[PositiveInt, ...]
-    target_tokens: PositiveInt
-
-
 class SweepRequest(Declared):
     groups: tuple[Group, ...]
     workers: PositiveInt
     out: str
+    stacked: Literal["auto", "never", "always"] = "auto"
 
 
 class SweepResult(Record):
     observations: tuple[Observation, ...]
     tokens: int
+    stopped: tuple[Stopped, ...] = ()  # groups that were not run to their longest horizon
 
 
-def portions(corpora: dict[str, Corpus], domain_share: float) -> dict[str, Portion]:
-    """The mixture at a domain share: within a role by weight. A source with share 0 is evaluated all the same."""
+def portions(corpora: dict[str, Corpus], domain_share: float, temperature: float | None = None) -> dict[str, Portion]:
+    """The mixture at a domain share. A source with share 0 is evaluated all the same.
+
+    temperature  T: shares within a role follow weight * tokens^(1/T); None: the weight alone, as for an infinite one
+    """
     if not 0 <= domain_share <= 1:
         raise ConfigError(f"domain share {domain_share} is outside 0..1; give a fraction, 0.3 for 30%")
-    totals = {role: sum(c.weight for c in corpora.values() if c.role == role) for role in ("general", "domain")}
+    weights = {name: corpus.weight * tempered(corpus, temperature) for name, corpus in corpora.items()}
+    totals = {role: sum(weights[n] for n, c in corpora.items() if c.role == role) for role in ("general", "domain")}
     if missing := [role for role, total in totals.items() if total == 0]:
         raise ConfigError(f"no {' and no '.join(missing)} source among {sorted(corpora)}; a mixture needs one of each")
     by_role = {"general": 1 - domain_share, "domain": domain_share}
     return {
-        name: Portion(rows=c.rows, role=c.role, share=by_role[c.role] * c.weight / totals[c.role])
+        name: Portion(rows=c.rows, role=c.role, share=by_role[c.role] * weights[name] / totals[c.role])
         for name, c in corpora.items()
     }
+
+
+def tempered(corpus: Corpus, temperature: float | None) -> float:
+    return 1.0 if temperature is None else read_index(Path(corpus.rows)).totals["train"].tokens ** (1 / temperature)
 
 
 @dataclass(frozen=True)
@@ -75,6 +93,8 @@ class Plan:
 
     models  label -> directory; the target's own size last
     common  row_tokens, held_out_tokens, commit of Request
+    choose  what the sweep is for: the ceiling past which a proxy is hopeless
+    trunks  label -> trunk that its proxies continue, as the target run will
     """
 
     models: Mapping[str, Path]
@@ -83,6 +103,8 @@ class Plan:
     recipe: TrainConfig
     out: Path
     common: Mapping[str, Any]
+    choose: ChooseConfig = field(default_factory=ChooseConfig)
+    trunks: Mapping[str, Trunk] = field(default_factory=dict)
 
     @property
     def own(self) -> str:
@@ -96,37 +118,85 @@ class Plan:
 
     @property
     def horizons(self) -> tuple[int, ...]:
-        """Tokens, halving downwards from the longest, whole steps."""
-        step = self.recipe.rows_per_step * int(self.common["row_tokens"])
-        found = tuple(sorted({self.sweep.tokens // 2**n // step * step for n in range(self.sweep.horizons)} - {0}))
-        check_shortest(self.sweep, self.recipe, min(found, default=0), step)
+        """Tokens up to the longest, whole steps, halving downwards or evenly spaced."""
+        step, sweep = self.recipe.rows_per_step * int(self.common["row_tokens"]), self.sweep
+        if sweep.spacing == "halving":
+            lengths = [sweep.tokens // 2**n for n in range(sweep.horizons)]
+        else:
+            lengths = [sweep.tokens * (n + 1) // sweep.horizons for n in range(sweep.horizons)]
+        found = tuple(sorted({tokens // step * step for tokens in lengths} - {0}))
+        check_shortest(sweep, self.recipe, min(found, default=0), step)
         return found
 
-    def group(self, label: str, ratio: float, lengths: int | None = None) -> Group:
+    @property
+    def bound(self) -> Bound | None:
+        if self.sweep.hopeless is None:
+            return None
+        ceiling = self.choose.tolerance if self.choose.goal == "ceiling" else None
+        return Bound(rule=self.sweep.hopeless, tolerance=ceiling)
+
+    def recipe_of(self, label: str, rate: float | None = None, schedule: Schedule | None = None) -> TrainConfig:
+        """The recipe of one size at one rate and schedule; None: those of train."""
+        recipe = self.recipe
+        if label in self.trunks:
+            if rate is not None or schedule is not None:
+                raise ConfigError(
+                    "sweep.learning_rates, sweep.schedules: a trunk that is continued has its own rate; leave them "
+                    "out, or set train.trunk: keep"
+                )
+            return go_on(recipe, self.trunks[label])
+        changes = {"learning_rate": rate, "schedule": schedule}
+        return recipe.model_copy(update={key: value for key, value in changes.items() if value is not None})
+
+    def group(
+        self,
+        label: str,
+        ratio: float,
+        lengths: int | None = None,
+        *,
+        rate: float | None = None,
+        schedule: Schedule | None = None,
+    ) -> Group:
         """One size at one ratio, measured at the shortest `lengths` horizons; None: at all."""
         horizons = self.horizons[:lengths]
         tokens = self.sweep.tokens if lengths is None else horizons[-1]
         threads = self.recipe.threads or max(1, (os.cpu_count() or 1) // self.workers)
-        name = f"{label}-r{round(ratio * 100):03d}"
+        name = f"{label}-r{ratio * 100:03g}"
+        name += "" if rate is None else f"-lr{rate:g}"
+        name += "" if schedule is None else f"-{schedule.name}-{schedule_digest(schedule)}"
         request = Request(
             name=name,
             label=label,
             model=str(self.models[label]),
-            portions=portions(self.corpora, ratio),
-            recipe=self.recipe.model_copy(update={"tokens": tokens, "threads": threads}),
+            portions=portions(self.corpora, ratio, self.recipe.mixture.temperature),
+            recipe=self.recipe_of(label, rate, schedule).model_copy(update={"tokens": tokens, "threads": threads}),
             out=str(self.out / name),
+            trunk=self.trunks.get(label),
             **self.common,
         )
-        return Group(request=request, horizons=horizons, target_tokens=self.recipe.tokens)
+        # Schedules that are compared need not have a trunk; the one that all share does, or it is said.
+        alone = self.sweep.schedules is not None and request.recipe.schedule.no_trunk is not None
+        return Group(
+            request=request, horizons=horizons, target_tokens=self.recipe.tokens, bound=self.bound, separate=alone
+        )
 
     def grid(self) -> list[Group]:
-        """Every size at every ratio that was asked for."""
-        return [self.group(label, ratio) for label in self.models for ratio in self.sweep.ratios or ()]
+        """Every size at every ratio, learning rate and schedule that was asked for."""
+        sweep = self.sweep
+        axes = (self.models, sweep.ratios or (), sweep.learning_rates or (None,), sweep.schedules or (None,))
+        return [
+            self.group(label, ratio, rate=rate, schedule=schedule) for label, ratio, rate, schedule in product(*axes)
+        ]
 
     def request(self, groups: Iterable[Group], out: Path) -> SweepRequest:
         """These groups, the longest first, so that no core waits."""
         ordered = sorted(groups, key=lambda group: -group_tokens(group) * weight_bytes(group))
-        return SweepRequest(groups=tuple(ordered), workers=self.workers, out=str(out))
+        return SweepRequest(groups=tuple(ordered), workers=self.workers, out=str(out), stacked=self.sweep.stacked)
+
+
+def schedule_digest(schedule: Schedule) -> str:
+    """Tells schedules of one name apart."""
+    return hashlib.sha256(schedule.model_dump_json().encode()).hexdigest()[:4]
 
 
 def weight_bytes(group: Group) -> int:
@@ -142,102 +212,6 @@ def check_shortest(sweep: SweepConfig, recipe: TrainConfig, shortest: int, step_
         )
 
 
-def limited(group: Group, horizon: int) -> dict[str, int]:
-    """source -> rows to use in a run of `horizon` tokens, for sources the target will read more than once."""
-    limits = {}
-    for name, portion in group.request.portions.items():
-        if portion.share > 0:
-            available = Rows.open(Path(portion.rows), "train", group.request.row_tokens).num_rows
-            wanted = group.target_tokens * portion.share / group.request.row_tokens
-            if wanted > available:
-                limits[name] = max(1, round(available * horizon / group.target_tokens))
-    return limits
-
-
-def group_tokens(group: Group) -> int:
-    """Tokens the group will train on, branches included."""
-    recipe, step = group.request.recipe, group.request.step_tokens
-    if not branches(group):
-        return sum(group.horizons)
-    steps = [h // step for h in group.horizons]
-    starts = [decay_start(recipe.schedule, s) for s in steps]
-    return step * (max(starts) + sum(s - a for s, a in zip(steps, starts, strict=True)))
-
-
-def branches(group: Group) -> bool:
-    return group.request.recipe.schedule.name != "cosine" and not limited(group, max(group.horizons))
-
-
-def run_group(group: Group) -> list[Observation]:
-    """All observations of one group; a finished group is read back, not run again."""
-    out = Path(group.request.out)
-    table = out / f"observations-{group.digest()}.csv"
-    if table.exists():
-        return records.read_observations(table)
-    out.mkdir(parents=True, exist_ok=True)
-    journal = Journal(out / "metrics.jsonl", -1)
-    found = trunk(group, journal) if branches(group) else separate(group, journal)
-    records.write_observations(table, found)
-    return found
-
-
-def trunk(group: Group, journal: Journal) -> list[Observation]:
-    """One constant-rate trunk, and from it the decay of each horizon."""
-    run = Run(group.request)
-    recipe, step = group.request.recipe, group.request.step_tokens
-    name = group.request.name
-    found = run.evaluate(run=f"{name}-start", group=name, finished=False)
-    spent = 0
-
-    def leg(until: int, steps: int) -> None:
-        nonlocal spent
-        begun = run.state.step
-        report = reporter(journal, step, steps)
-        run.advance(until, steps, lambda at, values: report(at - begun + spent, values))
-        spent += until - begun
-
-    for horizon in group.horizons:
-        steps = horizon // step
-        leg(decay_start(recipe.schedule, steps), steps)
-        kept = snapshot(run.state)
-        leg(steps, steps)
-        found += run.evaluate(run=f"{name}-{horizon}", group=name, finished=True)
-        put_back(run.state, kept)
-    return found
-
-
-def separate(group: Group, journal: Journal) -> list[Observation]:
-    """Each horizon a run of its own, scarce sources cut to repeat as often as in the target."""
-    found: list[Observation] = []
-    name, spent = group.request.name, 0
-    for horizon in group.horizons:
-        limits = limited(group, horizon)
-        cut = {
-            source: portion.model_copy(update={"limit_rows": limits.get(source)})
-            for source, portion in group.request.portions.items()
-        }
-        recipe = group.request.recipe.model_copy(update={"tokens": horizon})
-        run = Run(group.request.model_copy(update={"portions": cut, "recipe": recipe}))
-        if not found:
-            found += run.evaluate(run=f"{name}-start", group=name, finished=False)
-        steps = run.request.steps
-        write = reporter(journal, run.request.step_tokens, steps)
-        run.advance(steps, steps, lambda at, values, write=write, spent=spent: write(at + spent, values))  # type: ignore[misc]
-        spent += steps
-        found += run.evaluate(run=f"{name}-{horizon}", group=name, finished=True)
-    return found
-
-
-def snapshot(state: State) -> tuple[int, dict, dict]:
-    return state.step, copy.deepcopy(state.model.state_dict()), copy.deepcopy(state.optimizer.state_dict())
-
-
-def put_back(state: State, kept: tuple[int, dict, dict]) -> None:
-    state.step = kept[0]
-    state.model.load_state_dict(kept[1])
-    state.optimizer.load_state_dict(kept[2])
-
-
 def run_sweep(request: SweepRequest, report: Callable[[int, int], None] | None = None) -> SweepResult:
     """Run every group, `workers` at once. report(tokens so far, tokens in all) about once a second."""
     done = Path(request.out) / "result.json"
@@ -250,8 +224,18 @@ def run_sweep(request: SweepRequest, report: Callable[[int, int], None] | None =
         if report:
             report(min(total, sum(tokens_written(folder) for folder in folders)), total)
 
-    found = map_processes(run_group, list(request.groups), request.workers, poll)
-    result = SweepResult(observations=tuple(o for group in found for o in group), tokens=total)
+    together = bundles(request.groups, request.stacked, request.workers)
+    found = map_processes(run_bundle, together, request.workers, poll)
+    made = {
+        group.request.name: table
+        for bundle, tables in zip(together, found, strict=True)
+        for group, table in zip(bundle, tables, strict=True)
+    }
+    result = SweepResult(
+        observations=tuple(o for group in request.groups for o in made[group.request.name]),
+        tokens=sum(tokens_run(group) for group in request.groups),
+        stopped=tuple(halted for group in request.groups if (halted := stopped(group)) is not None),
+    )
     records.write_observations(Path(request.out) / "observations.csv", result.observations)
     records.write(done, result)
     return result
@@ -261,7 +245,8 @@ def merge(parts: Iterable[SweepResult], out: Path) -> SweepResult:
     """Sweeps made one after the other as one, in `out`."""
     parts = list(parts)
     found = tuple(o for part in parts for o in part.observations)
-    result = SweepResult(observations=found, tokens=sum(part.tokens for part in parts))
+    halted = tuple(one for part in parts for one in part.stopped)
+    result = SweepResult(observations=found, tokens=sum(part.tokens for part in parts), stopped=halted)
     records.write_observations(out / "observations.csv", found)
     records.write(out / "result.json", result)
     return result

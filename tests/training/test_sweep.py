@@ -1,12 +1,17 @@
+import dataclasses
 import os
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from ratoon.config import ConfigError, SweepConfig, TrainConfig
 from ratoon.stream.rows import Rows
-from ratoon.training.run import train
+from ratoon.training.faults import GaveUp
+from ratoon.training.group import table_of
+from ratoon.training.run import Run, train
 from ratoon.training.sweep import Corpus, Group, Plan, group_tokens, limited, portions, run_group, run_sweep
 
 STEP = 8 * 16
@@ -26,6 +31,18 @@ def test_a_branch_is_to_the_bit_the_whole_run_of_its_length(request_for):
             assert len(branch) == 1
             assert branch[0].loss_nats == alone[0].loss_nats
             assert branch[0].finished
+
+
+def test_a_branch_that_drops_out_is_to_the_bit_the_whole_run_of_its_length(request_for, tmp_path):
+    shape = {"vocab_size": 512, "n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    GPT2LMHeadModel(GPT2Config(**shape, bos_token_id=0, eos_token_id=0)).save_pretrained(tmp_path / "gpt2")
+    (tmp_path / "gpt2" / "tokenizer_config.json").write_text("{}")
+
+    def ends(name, *horizons):
+        request = request_for(name, tokens=horizons[-1]).model_copy(update={"model": str(tmp_path / "gpt2")})
+        return [o.loss_nats for o in run_group(group_of(request, horizons)) if o.tokens == 20 * STEP]
+
+    assert ends("trunk", 10 * STEP, 20 * STEP) == ends("alone", 20 * STEP)
 
 
 def test_a_trunk_costs_less_than_separate_runs(request_for):
@@ -58,7 +75,7 @@ def test_a_source_with_share_zero_is_scored_but_not_read(request_for):
 def test_a_finished_group_is_read_back_and_not_run_again(request_for, monkeypatch):
     group = group_of(request_for(tokens=10 * STEP), (10 * STEP,))
     found = run_group(group)
-    monkeypatch.setattr("ratoon.training.sweep.Run", None)
+    monkeypatch.setattr("ratoon.training.group.Run", None)
     assert run_group(group) == found
 
 
@@ -85,6 +102,39 @@ def test_a_sweep_covers_every_size_and_ratio(tiny, tmp_path):
     }
     assert seen[-1][0] <= seen[-1][1] == result.tokens
     assert (Path(request.out) / "observations.csv").exists()
+
+
+def test_shares_within_one_percent_are_groups_of_their_own(tiny, tmp_path):
+    ratios = (0.1, 0.301, 0.304, 0.7, 1.0)
+    plan = plan_for(tiny, tmp_path / "sweep", ratios=ratios, horizons=1, workers=1)
+    assert len({group.request.out for group in plan.grid()}) == len(ratios)
+    result = run_sweep(plan.request(plan.grid(), plan.out))
+    assert sorted(o.share for o in result.observations if o.finished and o.role == "domain") == list(ratios)
+
+
+@pytest.mark.parametrize("stacked", ["never", "always"])
+def test_a_proxy_that_breaks_ends_the_sweep_with_a_letter_that_names_it(stacked, tiny, tmp_path):
+    plan = plan_for(tiny, tmp_path / "sweep", ratios=(0.1, 0.3, 0.5, 0.7, 1.0), horizons=1, learning_rates=(1e30,))
+    groups = [group for group in plan.grid() if "-r010" in group.request.name or "-r030" in group.request.name]
+    request = plan.request(groups, plan.out).model_copy(update={"stacked": stacked, "workers": 1})
+    with pytest.raises(GaveUp, match=r"^tiny-r0.0-lr1e\+30: gradient norm is .*learning"):
+        run_sweep(request)
+
+
+def test_even_horizons_cost_less_than_half_of_separate_runs(tiny, tmp_path):
+    plan = plan_for(tiny, tmp_path / "sweep", horizons=6, spacing="even")
+    plan = dataclasses.replace(plan, sweep=plan.sweep.model_copy(update={"tokens": 60 * STEP}))
+    group = plan.group("tiny", 0.5)
+    assert group.horizons == tuple(n * 10 * STEP for n in range(1, 7))
+    assert group_tokens(group) <= 0.45 * sum(group.horizons)
+
+
+def test_an_even_branch_is_to_the_bit_the_whole_run_of_its_length(request_for):
+    found = run_group(group_of(request_for("trunk", tokens=15 * STEP), (5 * STEP, 10 * STEP, 15 * STEP)))
+    for steps in (5, 10, 15):
+        whole = train(request_for(f"whole-{steps}", tokens=steps * STEP, trunk="none"))
+        wanted = {o.evaluated: o.loss_nats for o in whole.observations if o.step == steps}
+        assert {o.evaluated: o.loss_nats for o in found if o.step == steps} == wanted
 
 
 @pytest.mark.parametrize(("device", "workers"), [("cpu", os.cpu_count()), ("cuda", 1)])
@@ -123,3 +173,25 @@ def test_a_ratio_outside_0_to_1_is_refused(share):
 def test_a_mixture_without_general_text_is_refused():
     with pytest.raises(ConfigError, match="no general source among"):
         portions({"c": Corpus(rows="c", role="domain")}, 0.5)
+
+
+def test_runs_of_several_lengths_do_not_lie_in_memory_together(request_for, monkeypatch):
+    opened, alive = [], []
+
+    class Watched(Run):
+        def __init__(self, request):
+            alive.append(sum(model() is not None for model in opened))
+            super().__init__(request)
+            opened.append(weakref.ref(self.model))
+
+    monkeypatch.setattr("ratoon.training.group.Run", Watched)
+    group = group_of(request_for(tokens=4 * STEP, schedule={"warmup_steps": 1}), (2 * STEP, 3 * STEP, 4 * STEP))
+    run_group(group.model_copy(update={"separate": True}))
+    assert alive == [0, 0, 0]
+
+
+def test_a_finished_group_is_still_finished_when_a_budget_is_raised(request_for):
+    group = group_of(request_for(budget={"hours": 1.0}), (10 * STEP,))
+    raised = group_of(request_for(budget={"hours": 9.0}, faults={"rollbacks": 9}), (10 * STEP,))
+    assert table_of(raised) == table_of(group)
+    assert table_of(group_of(request_for(seed=1), (10 * STEP,))) != table_of(group)

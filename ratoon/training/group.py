@@ -1,0 +1,262 @@
+"""A group of a sweep: one size at one ratio, measured at several horizons.
+
+With a schedule whose constant part does not know its end, the group is one trunk with a short decay branched off for
+each horizon: every branch is, to the bit, the whole run of that length. Where the target run will repeat scarce text,
+each horizon is a run of its own instead, on a subset small enough to be repeated as often (arXiv 2606.07597); and so
+it is where the schedule has no trunk and the sweep is to compare it all the same.
+"""
+
+import copy
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import PositiveInt
+
+from ratoon import records
+from ratoon.config import ConfigError, Declared, TrainConfig
+from ratoon.lm.adapters import is_adapted, load_adapter
+from ratoon.records import Observation
+from ratoon.stream.rows import Rows
+from ratoon.training.checkpoint import (
+    method_tensors,
+    model_tensors,
+    random_state,
+    restore_methods,
+    set_random_state,
+)
+from ratoon.training.hopeless import Bound, Stopped, why_stop
+from ratoon.training.journal import Journal, Report, reporter
+from ratoon.training.loop import State
+from ratoon.training.reading import limit_over, shares_over
+from ratoon.training.request import Request
+from ratoon.training.run import Run
+from ratoon.training.schedules import decay_start
+from ratoon.training.trunk import evaluate_parent
+
+
+class Group(Declared):
+    """One size at one ratio; `request` is its longest run."""
+
+    request: Request
+    horizons: tuple[PositiveInt, ...]
+    target_tokens: PositiveInt
+    bound: Bound | None = None  # of hope: past it, longer horizons are left out
+    separate: bool = False  # each horizon a run of its own, whatever the schedule
+
+
+def limited(group: Group, horizon: int) -> dict[str, int]:
+    """source -> rows to use in a run of `horizon` tokens, for sources the target will read more than once."""
+    limits = {}
+    shares = shares_over(group.request, group.target_tokens)
+    for name, portion in group.request.portions.items():
+        if shares[name] > 0:
+            rows = Rows.open(Path(portion.rows), "train", group.request.row_tokens).num_rows
+            part = limit_over(group.request, name, group.target_tokens)
+            available = min(rows, part or rows)
+            wanted = group.target_tokens * shares[name] / group.request.row_tokens
+            if wanted > available:
+                limits[name] = max(1, round(available * horizon / group.target_tokens))
+    return limits
+
+
+def group_tokens(group: Group) -> int:
+    """Tokens the group will train on, branches included."""
+    recipe, step = group.request.recipe, group.request.step_tokens
+    if not branches(group):
+        return sum(group.horizons)
+    steps = [h // step for h in group.horizons]
+    starts = [decay_start(recipe.schedule, s) for s in steps]
+    return step * (max(starts) + sum(s - a for s, a in zip(steps, starts, strict=True)))
+
+
+def tokens_run(group: Group) -> int:
+    """The same of a finished group, which may have been stopped."""
+    halted = stopped(group)
+    if halted is None:
+        return group_tokens(group)
+    return group_tokens(group.model_copy(update={"horizons": tuple(h for h in group.horizons if h <= halted.tokens)}))
+
+
+def branches(group: Group) -> bool:
+    """Not where scarce text is repeated, nor where what is read follows the run's length.
+
+    Raises ConfigError, from `decay_start`, for a schedule without a trunk.
+    """
+    follows = group.request.recipe.mixture.depends_on_length
+    return not group.separate and not follows and not limited(group, max(group.horizons))
+
+
+def table_of(group: Group) -> Path:
+    """Where a finished group's observations are; its folder may hold those of other questions too."""
+    neutral = {name: TrainConfig.model_fields[name].default for name in ("budget", "faults")}  # neither is of the run
+    request = group.request.model_copy(update={"recipe": group.request.recipe.model_copy(update=neutral)})
+    return Path(request.out) / f"observations-{group.model_copy(update={'request': request}).digest()}.csv"
+
+
+def stopped(group: Group) -> Stopped | None:
+    path = table_of(group).with_suffix(".stopped.json")
+    return records.read(path, Stopped) if path.exists() else None
+
+
+def run_group(group: Group) -> list[Observation]:
+    """All observations of one group; a finished group is read back, not run again."""
+    if table_of(group).exists():
+        return records.read_observations(table_of(group))
+    walk = Walk(group)
+    if branches(group):
+        run = Run(trunk_request(group))
+        branch([walk], Alone(run))
+    else:
+        separate(walk)
+    return walk.finish()
+
+
+def trunk_request(group: Group) -> Request:
+    """The group's longest run, if its loss lets it have a trunk."""
+    if why := group.request.recipe.loss.no_trunk:
+        raise ConfigError(f"train.loss: no trunk for a sweep: {why}; for a sweep give until_share 1")
+    return group.request
+
+
+@dataclass
+class Walk:
+    """A group on its way from horizon to horizon, and what it leaves behind."""
+
+    group: Group
+    found: list[Observation] = field(default_factory=list)
+    halted: Stopped | None = None
+    spent: int = 0  # steps taken, branches included
+
+    def __post_init__(self) -> None:
+        Path(self.group.request.out).mkdir(parents=True, exist_ok=True)
+        self.journal = Journal(Path(self.group.request.out) / "metrics.jsonl", -1)
+
+    def start(self, run: Run) -> None:
+        name = self.group.request.name
+        self.found += evaluate_parent(run, name=f"{name}-start", group=name)
+
+    def report(self, begun: int, steps: int) -> Report:
+        """Of a leg that begins at step `begun` of a run; lines count the steps of all legs."""
+        write, spent = reporter(self.journal, self.group.request.step_tokens, steps), self.spent
+        return lambda at, values: write(at - begun + spent, values)
+
+    def measure(self, run: Run, horizon: int) -> None:
+        """At the decayed end of a horizon; a group that was stopped is not measured further."""
+        if self.halted is not None:
+            return
+        name, longest = self.group.request.name, max(self.group.horizons)
+        self.found += run.evaluate(run=f"{name}-{horizon}", group=name, finished=True)
+        bound, step = self.group.bound, self.group.request.step_tokens
+        if bound and horizon < longest and (why := why_stop(bound, self.found, longest // step)):
+            left_out = tuple(h for h in self.group.horizons if h > horizon)
+            self.halted = Stopped(group=name, tokens=horizon, left_out=left_out, reason=why)
+
+    def finish(self) -> list[Observation]:
+        if self.halted is not None:
+            records.write(table_of(self.group).with_suffix(".stopped.json"), self.halted)
+        records.write_observations(table_of(self.group), self.found)  # the mark of a finished group: last
+        return self.found
+
+
+class Company(Protocol):
+    """Runs that take their steps together: one, or a stack."""
+
+    @property
+    def runs(self) -> Sequence[Run]: ...
+    def advance(self, until: int, steps: int, reports: Sequence[Report]) -> None: ...
+    def snapshot(self) -> Any: ...
+    def put_back(self, kept: Any) -> None: ...
+
+
+def branch(walks: Sequence[Walk], company: Company) -> None:
+    """One constant-rate trunk, and from it the decay of each horizon. All walks have the horizons of the first."""
+    group = walks[0].group
+    schedule, step = group.request.recipe.schedule, group.request.step_tokens
+
+    def leg(until: int, steps: int) -> None:
+        begun = company.runs[0].state.step
+        company.advance(until, steps, [walk.report(begun, steps) for walk in walks])
+        for walk in walks:
+            walk.spent += until - begun
+
+    for walk, run in zip(walks, company.runs, strict=True):
+        walk.start(run)
+    for horizon in group.horizons:
+        steps = horizon // step
+        leg(decay_start(schedule, steps), steps)
+        kept = company.snapshot()
+        leg(steps, steps)
+        for walk, run in zip(walks, company.runs, strict=True):
+            walk.measure(run, horizon)
+        if all(walk.halted for walk in walks):
+            return
+        company.put_back(kept)
+
+
+def separate(walk: Walk) -> None:
+    """Each horizon a run of its own, scarce sources cut to repeat as often as in the target."""
+    group = walk.group
+    for horizon in group.horizons:
+        limits = limited(group, horizon)
+        cut = {
+            source: portion.model_copy(update={"limit_rows": limits.get(source)})
+            for source, portion in group.request.portions.items()
+        }
+        recipe = group.request.recipe.model_copy(update={"tokens": horizon})
+        run = Run(group.request.model_copy(update={"portions": cut, "recipe": recipe}))
+        if not walk.found:
+            walk.start(run)
+        steps = run.request.steps
+        run.advance(steps, steps, walk.report(0, steps))
+        walk.spent += steps
+        walk.measure(run, horizon)
+        if walk.halted:
+            return
+        del run  # a second model beside it may not fit; models hold themselves in circles
+        gc.collect()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run's state in memory, for a branch to come back to."""
+
+    step: int
+    weights: dict[str, Any]
+    optimizer: dict[str, Any]
+    methods: dict[str, Any]
+    random: dict[str, Any]  # dropout's
+
+
+def snapshot(state: State) -> Snapshot:
+    weights, optimizer = copy.deepcopy(model_tensors(state.model)), copy.deepcopy(state.optimizer.state_dict())
+    return Snapshot(state.step, weights, optimizer, method_tensors(state), random_state(state.model.device))
+
+
+def put_back(state: State, kept: Snapshot) -> None:
+    state.step = kept.step
+    if is_adapted(state.model):  # weights in 4 bits would not load
+        load_adapter(state.model, kept.weights)
+    else:
+        state.model.load_state_dict(kept.weights)
+    state.optimizer.load_state_dict(kept.optimizer)
+    restore_methods(state, kept.methods)
+    set_random_state(state.model.device, dict(kept.random))
+
+
+class Alone:
+    """A run by itself."""
+
+    def __init__(self, run: Run) -> None:
+        self.runs = (run,)
+
+    def advance(self, until: int, steps: int, reports: Sequence[Callable[..., None]]) -> None:
+        self.runs[0].advance(until, steps, reports[0])
+
+    def snapshot(self) -> Snapshot:
+        return snapshot(self.runs[0].state)
+
+    def put_back(self, kept: Snapshot) -> None:
+        put_back(self.runs[0].state, kept)

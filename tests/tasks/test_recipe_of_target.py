@@ -1,0 +1,93 @@
+"""The recipe of the target run: what its sweep chose of rates and schedules, or the parent's trunk gone on with."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ratoon import records
+from ratoon.config import Params, TrainConfig
+from ratoon.records import Choice, Interval
+from ratoon.training.request import Result, Trunk
+from tasks.train import recipe_of
+
+AT = Interval(value=0.5, low=0.4, high=0.6, confidence=0.9)
+
+
+def job(tmp_path, **train):
+    recipe = TrainConfig(**{"tokens": 1000, "learning_rate": 0.01, "rows_per_step": 1, **train})
+    params = Params.model_construct(train=recipe)
+    return SimpleNamespace(params=params, folder=tmp_path / "refresh", parent=tmp_path / "champion" / "model")
+
+
+def choose(folder, **chosen):
+    choice = Choice(
+        share=0.5,
+        interval=AT,
+        reason="interior",
+        law="dcpt",
+        laws=(),
+        params_non_embedding=1,
+        tokens=1,
+        parent_general_nats=1,
+        parent_domain_nats=1,
+        ceiling_nats=1,
+        tolerance=0.02,
+        predicted_general=AT,
+        predicted_domain=AT,
+        **chosen,
+    )
+    records.write(folder / "choice.json", choice)
+
+
+def keep_trunk(parent: Path):
+    trunk = Trunk(folder=str(parent), hash="0" * 12, learning_rate=0.01, peak=0.01, step=5)
+    result = Result(
+        name="r",
+        model=str(parent),
+        steps=1,
+        tokens=1,
+        params_non_embedding=1,
+        seconds=1,
+        tokens_per_second=1,
+        observations=(),
+        trunk=trunk,
+    )
+    records.write(parent.parent / "result.json", result)
+    (parent.parent / "request.json").write_text("{}")
+    return trunk
+
+
+def test_without_a_sweep_of_them_rate_and_schedule_are_those_of_the_recipe(tmp_path):
+    asked = job(tmp_path)
+    assert recipe_of(asked) == (asked.params.train, None)
+    choose(asked.folder)
+    assert recipe_of(asked) == (asked.params.train, None)
+
+
+def test_the_target_takes_the_rate_and_schedule_its_sweep_chose(tmp_path):
+    asked = job(tmp_path)
+    choose(asked.folder, learning_rate=0.003, schedule={"name": "cosine", "warmup_steps": 4})
+    recipe, trunk = recipe_of(asked)
+    assert (recipe.learning_rate, recipe.schedule.name, recipe.schedule.warmup_steps) == (0.003, "cosine", 4)
+    assert trunk is None
+
+
+@pytest.mark.parametrize("trunk", ["keep", "none"])
+def test_a_trunk_is_continued_only_where_it_is_asked_for(trunk, tmp_path):
+    asked = job(tmp_path, trunk=trunk)
+    keep_trunk(asked.parent)
+    assert recipe_of(asked) == (asked.params.train, None)
+
+
+def test_a_refresh_that_continues_starts_from_the_champions_trunk(tmp_path):
+    asked = job(tmp_path, trunk="continue")
+    kept = keep_trunk(asked.parent)
+    recipe, trunk = recipe_of(asked)
+    assert trunk == kept
+    assert (recipe.schedule.name, recipe.schedule.warmup_steps, recipe.learning_rate) == ("anneal", 0, 0.01)
+
+
+def test_where_the_parent_has_no_trunk_a_new_one_begins(tmp_path):
+    asked = job(tmp_path, trunk="continue")
+    assert recipe_of(asked) == (asked.params.train, None)
