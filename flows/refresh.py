@@ -16,6 +16,7 @@ from flows.train import train
 from ratoon.config import Ask
 from ratoon.records import Verdict, read
 from tasks import tracking
+from tasks.estimate import check_budget
 from tasks.job import alone, latest, question_answered
 from tasks.names import run_name
 from tasks.prepare import open_job
@@ -33,6 +34,7 @@ def refresh(ask: Ask = DEFAULT) -> State:
         job = open_job(Path.cwd(), ask)
     if question_answered(job) and not ask.force:
         return Completed(message=nothing_new(job.line, latest(job.layout, job.line).name))
+    check_budget(job)  # before the sweep too: what cannot end is not worth one
     with alone(job), tracking.run(job.line, f"refresh {started:%Y-%m-%d %H:%M}", kind="refresh") as run:
         run.params(job.params.model_dump(mode="json"))
         with timed(seconds, "sweep"):

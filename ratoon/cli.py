@@ -94,11 +94,22 @@ def parser() -> argparse.ArgumentParser:
     prepare_verb.add_argument("names", nargs="*", metavar="NAME")
     asking(prepare_verb)
     cli_corpus.corpus(verb("corpus", None, "ask what is in a corpus, and why", cli_corpus.CORPUS))  # type: ignore[arg-type]
-    asking(verb("sweep", commands.part("sweep"), "train small proxies over many ratios and choose one", SWEEP))
+    sweep_verb = verb("sweep", commands.sweep, "train small proxies over many ratios and choose one", SWEEP)
+    sweep_verb.add_argument("--estimate", action="store_true", help="say what it would cost, and train nothing")
+    sweep_verb.add_argument(
+        "--suggest", action="store_true", help="say what published rules advise for rate and batch, and train nothing"
+    )
+    asking(sweep_verb)
     of_fit = "fit laws to a table of runs, yours or the last sweep's"
     cli_laws.fit(verb("fit", commands_laws.fit, of_fit, cli_laws.FIT))
     cli_laws.choose(verb("choose", commands_laws.choose, "choose the ratio from a table of runs", cli_laws.CHOOSE))
-    asking(verb("train", commands.part("train"), "continue the parent at the chosen ratio, or at --ratio"))
+    train_verb = verb("train", commands.train, "continue the parent at the chosen ratio, or at --ratio", TRAIN)
+    train_verb.add_argument("--show-schedule", action="store_true", help="draw the learning rate, and train nothing")
+    train_verb.add_argument("--estimate", action="store_true", help="say what it would cost, and train nothing")
+    train_verb.add_argument(
+        "--out", type=absolute, metavar="FILE", help="with --show-schedule: write it there as an SVG"
+    )
+    asking(train_verb)
     asking(verb("assess", commands.part("assess"), "score the trained model against its parent, item by item"))
     report_verb = verb("report", commands.show_report, "write the page of the last refresh again, and say where it is")
     report_verb.add_argument("--model", help="registered model (default: the one of params.yaml)")
@@ -116,6 +127,11 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def absolute(text: str) -> Path:
+    """As seen from where the command was given: the project's folder becomes the current one."""
+    return Path(text).absolute()
+
+
 REFRESH = """\
     Ends with a verdict: promoted, or refused and why. The same command after a kill goes on where it was;
     with nothing new it ends in seconds. Exit code 3: refused by the gate."""
@@ -128,7 +144,15 @@ PREPARE = """\
       ratoon prepare tokenizer BASE    make or copy the base's tokenizer
       ratoon prepare pack BASE SOURCE  documents to rows of tokens"""
 SWEEP = """\
-    Leaves observations.csv and choice.json in the refresh's folder, and one MLflow run per proxy."""
+    Leaves observations.csv and choice.json in the refresh's folder, and one MLflow run per proxy.
+    --estimate needs the packed sources and the base; a few steps of each size are run, as many at once as proxies.
+    --suggest needs params.yaml and the bases' declarations: Step Law and the Power scheduler, upper bounds here."""
+
+TRAIN = """\
+    --show-schedule needs params.yaml and the base's declaration, no data: it draws train.schedule over the run's
+    updates, and says whether a sweep can branch its run lengths off one trunk.
+    --estimate needs the packed sources and the base: operations, memory, time, money and disk, from a few steps run
+    here. With limits in train.budget, a run that would pass them is not begun."""
 
 
 def asking(verb: argparse.ArgumentParser) -> None:

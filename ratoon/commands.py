@@ -97,6 +97,86 @@ def part(name: str) -> Callable[[argparse.Namespace, Path], int]:
     return call
 
 
+def train(asked: argparse.Namespace, root: Path) -> int:
+    if asked.show_schedule and asked.estimate:
+        raise ConfigError("ratoon train: --show-schedule and --estimate are two questions; ask one at a time")
+    if asked.show_schedule:
+        return show_schedule(asked, root)
+    if asked.estimate:
+        return estimate_train(asked, root)
+    if asked.out:
+        raise ConfigError("ratoon train --out: only --show-schedule writes a file; add it, or leave --out out")
+    return part("train")(asked, root)
+
+
+def sweep(asked: argparse.Namespace, root: Path) -> int:
+    if asked.suggest and asked.estimate:
+        raise ConfigError("ratoon sweep: --suggest and --estimate are two questions; ask one at a time")
+    if asked.suggest:
+        return suggest_rates(asked, root)
+    return estimate_sweep(asked, root) if asked.estimate else part("sweep")(asked, root)
+
+
+def suggest_rates(asked: argparse.Namespace, root: Path) -> int:
+    from ratoon import config
+    from ratoon.training import suggest
+
+    ask = ask_of(asked)
+    params = config.load(root, budget=ask.budget, changes=ask.changes())
+    own = config.base(root, params.refresh.base)
+    bases = [*(config.base(root, name) for name in own.family), own]
+    sizes = {base.name: suggest.size_of_base(base, root) for base in bases}
+    found = suggest.suggest(sizes, params.train, params.sweep.tokens, own.row_tokens)
+    print(json.dumps([s._asdict() for s in found], indent=2) if asked.json else suggest.text(found, params.train))
+    return DONE
+
+
+def estimate_train(asked: argparse.Namespace, root: Path) -> int:
+    """Exit code 0 where the budget refuses too: the question was what it costs."""
+    ask = ask_of(asked)
+    embedded(root)
+    from ratoon.report import estimate
+    from tasks.estimate import estimate_target
+    from tasks.prepare import open_job
+
+    found, refused = estimate_target(open_job.fn(root, ask))
+    said = {**found.model_dump(mode="json"), "refused": refused}
+    print(json.dumps(said, indent=2) if asked.json else estimate.text(found, refused))
+    return DONE
+
+
+def estimate_sweep(asked: argparse.Namespace, root: Path) -> int:
+    ask = ask_of(asked)
+    embedded(root)
+    from ratoon.report import estimate
+    from tasks.estimate import estimate_proxies
+    from tasks.prepare import open_job
+
+    most, first = estimate_proxies(open_job.fn(root, ask))
+    said = {"at_most": most.model_dump(mode="json"), "first": first and first.model_dump(mode="json")}
+    print(json.dumps(said, indent=2) if asked.json else estimate.sweep_text(most, first))
+    return DONE
+
+
+def show_schedule(asked: argparse.Namespace, root: Path) -> int:
+    from ratoon import config
+    from ratoon.report import schedule
+
+    if asked.out and asked.out.suffix != ".svg":
+        raise ConfigError(f"ratoon train --out: {asked.out} does not end in .svg, which is what is written")
+    ask = ask_of(asked)
+    params = config.load(root, budget=ask.budget, changes=ask.changes())
+    recipe = params.train
+    step_tokens = recipe.rows_per_step * config.base(root, params.refresh.base).row_tokens
+    if recipe.tokens < step_tokens:
+        raise ConfigError(f"train.tokens {recipe.tokens:,} is less than one step of {step_tokens:,} tokens; raise it")
+    run = schedule.Run(recipe.schedule, recipe.learning_rate, recipe.tokens // step_tokens, step_tokens)
+    print(json.dumps(run.facts(), indent=2) if asked.json else schedule.text(run))
+    if asked.out:
+        schedule.write(run, asked.out)
+    return DONE
+
+
 def prepare(asked: argparse.Namespace, root: Path) -> int:
     if asked.step is None:
         return part("prepare")(asked, root)

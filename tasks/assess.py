@@ -43,7 +43,7 @@ def score_both(job: Job, candidate: Path) -> dict[str, Path]:
                 out / name,
                 row_tokens=job.base.row_tokens,
                 device=recipe.device,
-                precision=recipe.precision,
+                precision="fp32" if recipe.precision == "fp32" else "bf16",
                 threads=recipe.threads,
                 report=report,
             )

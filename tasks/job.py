@@ -41,11 +41,18 @@ class Job:
         asked = self.params.model_dump(mode="json")
         asked["refresh"].pop("push")
         asked.pop("budgets")
+        asked["prepare"].pop("engine")
+        for section in ("budget", "faults"):
+            asked["train"].pop(section)
         return digest(asked, self.editions, self.base.digest())
 
     @property
     def corpora(self) -> dict[str, Corpus]:
         return corpora(self.layout, self.base, self.sources)
+
+    def edition_of(self, rows: Path) -> str | None:
+        """DVC's hash of what these rows, relative to the root, are or lie in: DVC knows a portion by its source."""
+        return next((self.editions[str(it)] for it in (rows, *rows.parents) if str(it) in self.editions), None)
 
     @property
     def common(self) -> dict[str, Any]:

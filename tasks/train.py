@@ -6,11 +6,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from ratoon import records
-from ratoon.config import ConfigError
+from ratoon.config import ConfigError, Schedule, TrainConfig
 from ratoon.records import Choice
-from ratoon.training.request import Request, Result
+from ratoon.training.request import Request, Result, Trunk
 from ratoon.training.supervise import supervise
 from ratoon.training.sweep import portions
+from ratoon.training.trunk import go_on, trunk_of
 from tasks import tracking
 from tasks.job import Job
 from tasks.live import stage
@@ -18,15 +19,35 @@ from tasks.retry import weather
 
 
 def request_of(job: Job, share: float) -> Request:
+    recipe, trunk = recipe_of(job)
     return Request(
         name=job.folder.name,
         label=job.base.name,
         model=str(job.parent),
-        portions=portions(job.corpora, share),
-        recipe=job.params.train,
+        portions=portions(job.corpora, share, job.params.train.mixture.temperature),
+        recipe=recipe,
+        trunk=trunk,
         out=str(job.folder / "train"),
         **job.common,
     )
+
+
+def recipe_of(job: Job) -> tuple[TrainConfig, Trunk | None]:
+    """That of params.yaml: at the rate and schedule its sweep chose, or on from the trunk the parent's run kept."""
+    recipe, kept = job.params.train, job.folder / "choice.json"
+    if (trunk := parent_trunk(job, job.parent)) is not None:
+        return go_on(recipe, trunk), trunk
+    if not kept.exists():
+        return recipe, None
+    choice = records.read(kept, Choice)
+    schedule = None if choice.schedule is None else Schedule.model_validate(choice.schedule)
+    chosen = {"learning_rate": choice.learning_rate, "schedule": schedule}
+    return recipe.model_copy(update={key: value for key, value in chosen.items() if value is not None}), None
+
+
+def parent_trunk(job: Job, model: Path) -> Trunk | None:
+    """The trunk to continue in place of `model`; None: it is not asked for, or the run of `model` kept none."""
+    return trunk_of(model) if job.params.train.trunk == "continue" else None
 
 
 def chosen_share(job: Job) -> float:
@@ -51,7 +72,7 @@ def train_target(job: Job, share: float, parent_run: str | None) -> tuple[Result
         run.params(request.model_dump(mode="json"))
         for name, portion in request.portions.items():
             path = str(Path(portion.rows).relative_to(job.layout.root))
-            run.dataset(name, job.editions.get(path), path, context="training" if portion.share else "evaluation")
+            run.dataset(name, job.edition_of(Path(path)), path, context="training" if portion.share else "evaluation")
 
         def on_line(line: dict) -> None:
             loss = line["metrics"].get("train/loss_nats")

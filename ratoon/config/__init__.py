@@ -11,6 +11,7 @@ from ratoon.config.declaration import ConfigError, Declared, Kind, Name, Role, S
 from ratoon.config.decontaminate import Decontaminate, HeldOutTargets
 from ratoon.config.engine import Engine
 from ratoon.config.filters import DateFilter, LanguageFilter, LicenseFilter, Toxicity
+from ratoon.config.mixture import Curriculum, Length, MixtureConfig, Phase
 from ratoon.config.params import Ask, Params, RefreshConfig
 from ratoon.config.prepare import Dedup, HeldOut, NearDuplicates, Paragraphs, PrepareConfig, Thresholds
 from ratoon.config.reading import base, benchmark, declared, load, merge, parse, read_yaml, source
@@ -40,6 +41,7 @@ __all__ = [
     "Classifier",
     "Columns",
     "ConfigError",
+    "Curriculum",
     "Dataset",
     "DateFilter",
     "Declared",
@@ -58,7 +60,9 @@ __all__ = [
     "Kind",
     "LanguageFilter",
     "Learned",
+    "Length",
     "LicenseFilter",
+    "MixtureConfig",
     "ModelPerplexity",
     "Name",
     "NearDuplicates",
@@ -68,6 +72,7 @@ __all__ = [
     "Paragraphs",
     "Params",
     "Perplexity",
+    "Phase",
     "PrepareConfig",
     "Pretrained",
     "RefreshConfig",

@@ -4,16 +4,15 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from ratoon.config.declaration import Declared, Share
-
-
-class Schedule(Declared):
-    """Learning rate against step. Warm-up is linear from 0."""
-
-    name: Literal["wsd", "cosine", "constant"] = "wsd"
-    warmup_steps: NonNegativeInt = Field(20, description="absolute, so that runs of any length start alike")
-    decay_share: Share = Field(0.2, description="wsd: of the steps, linear to the floor at the end")
-    floor: Share = Field(0.0, description="last learning rate as a share of the peak")
+from ratoon.config.adapter import Adapter
+from ratoon.config.budget import Budget
+from ratoon.config.declaration import Declared
+from ratoon.config.faults import Faults
+from ratoon.config.forgetting import Forgetting
+from ratoon.config.loss import Loss
+from ratoon.config.mixture import MixtureConfig
+from ratoon.config.optimizer import Optimizer
+from ratoon.config.schedule import Schedule
 
 
 class TrainConfig(Declared):
@@ -25,18 +24,51 @@ class TrainConfig(Declared):
     micro_rows: PositiveInt | None = Field(
         None, description="rows per forward pass; none: rows_per_step. Gradients accumulate over the rest"
     )
+    attention: Literal["row", "document"] = Field(
+        "row",
+        description="what a token sees of the packed row before it: all, or its own document alone; positions then "
+        "start again at each document, whose first token has no loss",
+    )
     schedule: Schedule = Schedule()
+    mixture: MixtureConfig = MixtureConfig()
+    loss: Loss = Loss()
+    forgetting: Forgetting = Forgetting()
+    optimizer: Optimizer = Optimizer()
+    adapter: Adapter | None = Field(None, description="train an addition to the weights instead of them")
     weight_decay: NonNegativeFloat = 0.1
-    beta1: Share = 0.9
-    beta2: Share = 0.95
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.95, ge=0, lt=1)
     max_norm: PositiveFloat = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "bf16_pure"] = Field(
+        "fp32",
+        description="bf16: reckoned in bf16 over float32 weights; bf16_pure: weights and gradients are bf16 too, "
+        "rounded by chance so that small steps are not lost",
+    )
+    activation_checkpointing: bool = Field(
+        False, description="true: forget what layers put out and reckon it again for the gradient; same result"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt | None = Field(None, description="CPU threads; none: all cores")
     block_rows: PositiveInt = Field(100, description="rows over which the shares hold exactly")
     evaluations: PositiveInt = Field(10, description="held-out evaluations over the run, the last at its end")
+    early_evaluations: NonNegativeInt = Field(
+        0, description="further ones, evenly in logarithm from the first step on, to see the stability gap; 0: none"
+    )
+    early_share: float = Field(0.2, gt=0, le=1, description="of the run, over which the early evaluations lie")
     checkpoints: PositiveInt = Field(4, description="times the exact state is saved over the run")
+    subset_epochs: float | None = Field(
+        None,
+        ge=1,
+        description="read a fixed part of each domain source so many times, sized for the run; none: all that there is",
+    )
+    budget: Budget = Field(Budget(), description="what the run may cost; not part of what it is")
+    trunk: Literal["keep", "continue", "none"] = Field(
+        "keep",
+        description="where a constant rate ends: keep the state there beside the model; continue: begin from the one "
+        "that the parent's run kept, if it did; none: neither",
+    )
     seed: int = 0
+    faults: Faults = Faults()
 
     @model_validator(mode="after")
     def check(self) -> "TrainConfig":
