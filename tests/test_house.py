@@ -42,7 +42,7 @@ def test_no_folder_of_ours_shadows_an_installed_package():
     assert not importable & installed_modules()
 
 
-@pytest.mark.parametrize("folder", CONFIGURATION_ONLY)
+@pytest.mark.parametrize("folder", sorted(CONFIGURATION_ONLY))
 def test_configuration_folders_hold_no_python(folder):
     assert not list((ROOT / folder).rglob("*.py"))
 
