@@ -49,6 +49,11 @@ class TrainConfig(Declared):
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt | None = Field(None, description="CPU threads; none: all cores")
+    processes: PositiveInt = Field(
+        1,
+        description="of the target run on this machine, a GPU each where there are some: weights and rows are shared "
+        "out over them; proxies are one process each. Over several machines start it with torchrun, and leave this 1",
+    )
     block_rows: PositiveInt = Field(100, description="rows over which the shares hold exactly")
     evaluations: PositiveInt = Field(10, description="held-out evaluations over the run, the last at its end")
     early_evaluations: NonNegativeInt = Field(

@@ -4,6 +4,9 @@ Progress goes to metrics.jsonl, the answer to result.json, a failure to standard
 where a person can mend it (ratoon/training/supervise.py lists them). A run that a signal asks to end finishes its step,
 saves, and exits with 75; a second signal ends it at once. With --supervised the process ends when its standard input
 closes: no orphan goes on training after its supervisor died.
+
+With train.processes above 1 a run is shared by as many processes, started here (ratoon/training/launch.py); under
+torchrun or srun, which set RANK, the process is one of theirs (ratoon/training/ranks.py).
 """
 
 import argparse
@@ -15,6 +18,7 @@ from pathlib import Path
 from ratoon import records
 from ratoon.config import ConfigError
 from ratoon.training.faults import ENDED, GAVE_UP, Ended, GaveUp
+from ratoon.training.launch import launch
 from ratoon.training.supervise import LETTER
 
 CODES: dict[type[Exception], int] = {ConfigError: 2, OSError: 3, GaveUp: GAVE_UP, Ended: ENDED}
@@ -29,6 +33,8 @@ def main(words: list[str] | None = None) -> int:
     if arguments.supervised:
         threading.Thread(target=end_with_supervisor, daemon=True).start()
     try:
+        if processes := processes_of(arguments.kind, arguments.request):
+            return launch(arguments.request, processes)
         carry_out(arguments.kind, arguments.request)
     except tuple(CODES) as error:
         own = (
@@ -39,19 +45,32 @@ def main(words: list[str] | None = None) -> int:
     return 0
 
 
+def processes_of(kind: str, path: Path) -> int | None:
+    """How many this one is to start and watch; None: it trains itself, alone or as one of several."""
+    if kind != "run" or "RANK" in os.environ:
+        return None
+    from ratoon.training.request import Request
+
+    asked = records.read(path, Request).recipe.processes
+    return asked if asked > 1 else None
+
+
 def carry_out(kind: str, path: Path) -> None:
     from ratoon.training.asked import Asked
     from ratoon.training.batch import BatchRequest, run_batch
     from ratoon.training.journal import Journal
+    from ratoon.training.ranks import joined, started_as_rank
     from ratoon.training.request import Request
     from ratoon.training.run import train
     from ratoon.training.sweep import SweepRequest, run_sweep
 
     if kind == "run":
         request = records.read(path, Request)
-        with Asked(request.recipe.faults.grace_seconds) as asked:
-            train(request, asked)
+        with joined(request.recipe) as ranks, Asked(request.recipe.faults.grace_seconds) as asked:
+            train(request, asked, ranks)
         return
+    if started_as_rank():
+        raise ConfigError(f"a {kind} on several ranks: its runs are processes of their own; start it without torchrun")
     journal = Journal(path.parent / "metrics.jsonl", -1)
 
     def report(tokens: int, total: int) -> None:

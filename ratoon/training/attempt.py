@@ -11,11 +11,12 @@ import torch
 from ratoon import records
 from ratoon.config import ConfigError
 from ratoon.lm.load import pick_device
-from ratoon.training import checkpoint
+from ratoon.training import checkpoint, shards
 from ratoon.training.disk import discard, tidy
 from ratoon.training.faults import Book, Ended, Fault, GaveUp, Kind, LeftOut, halved
-from ratoon.training.journal import Journal, flat, read_trace, reporter
+from ratoon.training.journal import Journal, Silent, flat, read_trace, reporter
 from ratoon.training.loop import Diverged
+from ratoon.training.ranks import ALONE, Ranks
 from ratoon.training.rollback import Spiked, Watch, broken_rows, weights_are_numbers
 from ratoon.training.staging import Writer, short_of_memory
 from ratoon.training.trunk import evaluate_parent, keep, keep_at
@@ -31,6 +32,7 @@ class Attempt:
     open_run     the request with its files open and its model as before the first step
     evaluate_at  steps at which it is evaluated; save_at: at which its state is saved
     asked        whether it is to end before its end
+    ranks        those it is shared by: what one of them knows alone, a signal or what is on disk, all are told
     """
 
     def __init__(
@@ -41,18 +43,21 @@ class Attempt:
         evaluate_at: list[int],
         save_at: list[int],
         asked: Callable[[], bool],
+        ranks: Ranks = ALONE,
     ) -> None:
         self.request, self.open_run = request, open_run
         self.evaluate_at, self.save_at, self.keep_at = set(evaluate_at), set(save_at), keep_at(request)
-        self.asked = asked
+        self.ranks = ranks
+        self.asked = asked if ranks.count == 1 else lambda: ranks.any(asked())
         self.rules = request.recipe.faults
         self.out = Path(request.out)
         self.identity = request.identity()
         on_gpu = pick_device(request.recipe.device).type == "cuda"
         self.writer = Writer() if self.rules.saving == "beside" or (self.rules.saving == "auto" and on_gpu) else None
-        self.book = Book(self.out / "faults.json", self.identity)
-        for folder in (self.checkpoints, self.out / "trunk"):
-            tidy(folder)
+        self.book = Book(self.out / "faults.json", self.identity, writes=ranks.first)
+        if ranks.first:
+            for folder in (self.checkpoints, self.out / "trunk"):
+                tidy(folder)
         self.open()
         self.first_step = self.run.state.step
 
@@ -68,20 +73,24 @@ class Attempt:
         if self.book.micro_rows:
             for held_out in self.run.held_out.values():
                 held_out.at_once = min(held_out.at_once, self.book.micro_rows)
-        progress = {}
-        for saved in reversed(checkpoint.whole(self.checkpoints)):
-            found = checkpoint.read_progress(saved)
-            if found["identity"] != self.identity or knows(found, self.book.left_out):
-                progress = checkpoint.restore(self.run.state, saved, self.identity)
-                break
-            discard(saved)
+        saved = self.ranks.same(self.last_saved() if self.ranks.first else None)
+        progress = checkpoint.restore(self.run.state, saved, self.identity) if saved else {}
         self.run.left_out = self.book.left_out
         self.watch = Watch(self.rules.spike, progress.get("losses", ()))
         step = self.run.state.step
         self.saved = step if progress else -1
-        self.journal = Journal(self.out / "metrics.jsonl", step)
+        self.journal = Journal(self.out / "metrics.jsonl", step) if self.ranks.first else Silent()
         self.report = reporter(self.journal, self.request.step_tokens, self.request.steps)
-        self.observations = read_trace(self.out / "observations.csv", step)
+        self.observations = self.ranks.same(read_trace(self.out / "observations.csv", step))
+
+    def last_saved(self) -> Path | None:
+        """The newest whole checkpoint to go on from; those that read what was left out since are removed."""
+        for saved in reversed(checkpoint.whole(self.checkpoints)):
+            found = checkpoint.read_progress(saved)
+            if found["identity"] != self.identity or knows(found, self.book.left_out):
+                return saved
+            discard(saved)
+        return None
 
     def go(self) -> None:
         """To the last step, evaluated and saved. Raises Ended where it was asked to end before it."""
@@ -140,26 +149,35 @@ class Attempt:
         else:
             new = self.run.evaluate(run=name, group=name, finished=step == self.request.steps)
         self.observations.extend(new)
-        records.write_observations(self.out / "observations.csv", self.observations)
+        if self.ranks.first:
+            records.write_observations(self.out / "observations.csv", self.observations)
         self.journal.write(step, new[0].tokens, {**flat(new), **self.run.reading.metrics(step)})
 
     def check_weights(self) -> None:
         """What is saved is good: it is what a run goes back to."""
-        if not weights_are_numbers(self.run.model):
+        if not self.weights_are_numbers():
             raise Diverged(f"weights are no numbers after step {self.run.state.step - 1}")
+
+    def weights_are_numbers(self) -> bool:
+        return self.ranks.all(weights_are_numbers(self.run.model))
 
     def save(self) -> None:
         self.check_weights()
-        state = self.run.state
-        checkpoint.save(
-            state,
-            self.checkpoints,
-            tokenizer=Path(self.request.model),
-            identity=self.identity,
-            tokens=state.step * self.request.step_tokens,
-            more={"left_out": self.run.left_out, "losses": list(self.watch.losses)},
-            writer=self.writer,
-        )
+        state, tokens = self.run.state, self.run.state.step * self.request.step_tokens
+        more = {"left_out": self.run.left_out, "losses": list(self.watch.losses)}
+        if self.ranks.count > 1 and state.step < self.request.steps:
+            progress = {"step": state.step, "tokens": tokens, "identity": self.identity, **more}
+            shards.save(state, self.checkpoints, progress, self.ranks, self.writer)
+        else:
+            checkpoint.save(
+                state,
+                self.checkpoints,
+                tokenizer=Path(self.request.model),
+                identity=self.identity,
+                tokens=tokens,
+                more=more,
+                writer=self.writer,
+            )
         self.saved = state.step
 
     def end(self) -> None:
@@ -175,6 +193,7 @@ class Attempt:
         """Until what is being saved is saved. Raises what went wrong with it."""
         if self.writer:
             self.writer.wait()
+            self.ranks.wait()  # the first makes a checkpoint of all parts when the others have long written theirs
 
     def examine(self, error: Diverged | Spiked) -> Fault:
         """What broke a step, and the rows that are not to be read again."""
@@ -186,13 +205,14 @@ class Attempt:
         if isinstance(error, Spiked):
             assert self.rules.spike
             kind, first = "spike", max(0, last - self.rules.spike.steps + 1)
-        elif not weights_are_numbers(state.model):
+        elif not self.weights_are_numbers():
             kind = "weights"
             if state.step == 0:
                 raise ConfigError(f"{self.request.model}: some of its weights are no numbers; take another base")
         else:
             kind, first, last = "gradient", state.step, state.step
-            rows = tuple(broken_rows(state, self.run.batch_at(last), self.run.request.recipe))
+            batch = self.run.step_batch_at(last)
+            rows = tuple(broken_rows(state, batch, self.run.request.recipe, self.ranks))
         return self.fault(kind, str(error), range(first, last + 1), rows)
 
     def fault(self, kind: Kind, why: str, steps: range, rows: tuple[int, ...] | None) -> Fault:
@@ -212,6 +232,12 @@ class Attempt:
     def lower(self, error: BaseException) -> Fault:
         """Out of memory: the same rows in smaller parts. Raises ConfigError where there is none smaller."""
         recipe, step = self.run.request.recipe, self.run.state.step
+        if self.ranks.count > 1:  # the others wait for it in the middle of a step, and cannot be told
+            raise ConfigError(
+                f"train.micro_rows: rank {self.ranks.number} is out of memory at step {step}, with "
+                f"{recipe.micro_rows or 'all'} rows of it per forward pass; lower it and start again: checkpoints are "
+                f"whole"
+            ) from error
         micro_rows = halved(recipe.rows_per_step, recipe.micro_rows or recipe.rows_per_step)
         return Fault(kind="memory", step=step, why=str(error).split("\n")[0][:300], micro_rows=micro_rows)
 

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ratoon.config import ConfigError
 from ratoon.lm.adapters import adapter_tensors, is_adapted, load_adapter
+from ratoon.training import shards
 from ratoon.training.disk import check_room, discard, flush_names, letter
 from ratoon.training.staging import Staging, Writer, short_of_memory
 
@@ -68,6 +70,11 @@ def save(
     """
     final = folder / f"step-{state.step:08d}"
     progress = {"step": state.step, "tokens": tokens, "identity": identity, **(more or {})}
+    if shards.is_sharded(state.model):
+        if writer:
+            writer.wait()
+        write_whole(state, progress, final, tokenizer)
+        return final
     if writer is None:
         write(content(state, progress), state.model, final, tokenizer)
         return final
@@ -100,6 +107,23 @@ def content(state: "State", progress: Mapping[str, Any], staging: Staging | None
     copies = staging.copy({f"{kind}:{name}": t for kind, tensors in kinds.items() for name, t in tensors.items()})
     parts = {kind: {name: copies[f"{kind}:{name}"] for name in tensors} for kind, tensors in kinds.items()}
     return Content(**parts, progress=progress)
+
+
+def write_whole(state: "State", progress: Mapping[str, Any], final: Path, tokenizer: Path | None) -> None:
+    """A state that is cut up over ranks, as one process writes it: gathered by all, written by the first."""
+    first = dist.get_rank() == 0
+    named = dict(state.model.named_parameters(remove_duplicate=False))
+    # The state's own tensors would hide which are tied.
+    weights = {name: named.get(name, tensor) for name, tensor in model_tensors(state.model).items()}
+    found = Content(
+        shards.gathered(weights, first),
+        shards.gathered(optimizer_tensors(state), first),
+        method_tensors(state),
+        progress,
+    )
+    if first:
+        write(found, state.model, final, tokenizer)
+    shards.meet()
 
 
 def write(found: Content, model: "PreTrainedModel", final: Path, tokenizer: Path | None) -> None:
@@ -184,13 +208,17 @@ def restore(state: "State", path: Path, identity: str) -> dict[str, Any]:
             f"{path}: written by another run (request {progress['identity']}, this one is {identity}); "
             f"give this run a folder of its own"
         )
+    state.step = progress["step"]
+    if shards.has_parts(path):
+        shards.restore(state, path)
+        return progress
     load_weights(state.model, path)
     tensors = load_file(path / "state" / "optimizer.safetensors")
     set_random_state(state.model.device, tensors)
+    shards.own_chance(state.step)
     restore_optimizer(state, tensors)
     if state.methods:
         restore_methods(state, load_file(path / "state" / "methods.safetensors"))
-    state.step = progress["step"]
     return progress
 
 
@@ -203,7 +231,7 @@ def restore_optimizer(state: "State", tensors: Tensors) -> None:
     for name, parameter in trainable(state.model):
         if name in kept:
             # torch keeps `step` on the CPU unless fused; the optimizer moves it where it wants it.
-            state.optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in kept[name].items()}
+            state.optimizer.state[parameter] = {k: shards.placed(v, parameter) for k, v in kept[name].items()}
 
 
 def random_state(device: torch.device) -> Tensors:
@@ -234,7 +262,7 @@ def load_weights(model: "PreTrainedModel", path: Path) -> None:
     tensors: Tensors = {}
     for file in sorted(path.glob("*.safetensors")):
         tensors.update(load_file(file))
-    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    missing, unexpected = model.load_state_dict(shards.fitted(tensors, model), strict=False)
     tied = {name for name in missing if name in (model._tied_weights_keys or {})}
     if unexpected or set(missing) - tied:
         raise ConfigError(f"{path}: weights do not fit the model: missing {missing}, unexpected {unexpected}")

@@ -44,10 +44,11 @@ class Faults(Record):
 
 
 class Book:
-    """The faults of one run, those of its earlier tries too."""
+    """The faults of one run, those of its earlier tries too. writes  whether this process writes them down"""
 
-    def __init__(self, path: Path, identity: str) -> None:
+    def __init__(self, path: Path, identity: str, writes: bool = True) -> None:
         self.path = path
+        self.writes = writes
         self.kept = records.read(path, Faults) if path.exists() else Faults(identity=identity)
         if self.kept.identity != identity:
             raise ConfigError(
@@ -57,7 +58,8 @@ class Book:
 
     def add(self, fault: Fault) -> None:
         self.kept = self.kept.model_copy(update={"faults": (*self.kept.faults, fault)})
-        records.write(self.path, self.kept)
+        if self.writes:
+            records.write(self.path, self.kept)
 
     @property
     def faults(self) -> tuple[Fault, ...]:

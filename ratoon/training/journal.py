@@ -39,6 +39,16 @@ class Journal:
             ) from error
 
 
+class Silent(Journal):
+    """That of a rank that writes nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def write(self, step: int, tokens: int, metrics: dict[str, float | None]) -> None:
+        pass
+
+
 def read_trace(path: Path, resumed_at: int) -> list[Observation]:
     """Observations of an earlier try, up to the step it resumes at."""
     return [o for o in records.read_observations(path) if o.step <= resumed_at] if path.exists() else []

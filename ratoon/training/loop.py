@@ -27,6 +27,7 @@ from ratoon.stream.rows import positions_in_documents
 from ratoon.training.method import Method, Part, Step
 from ratoon.training.optimizers import new_optimizer
 from ratoon.training.schedules import LearningRate
+from ratoon.training.shards import whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -90,7 +91,7 @@ def advance(
         loss = accumulate(state.model, step, recipe, state.methods)
         for method in state.methods:
             method.after_gradients(state)
-        norm = clip_grad_norm_(state.model.parameters(), recipe.max_norm)
+        norm = whole(clip_grad_norm_(state.model.parameters(), recipe.max_norm))
         if not torch.isfinite(norm):  # the only wait for the GPU in a step
             raise Diverged(
                 f"gradient norm is {norm.item()} at step {state.step}; weights were left as they were: "
@@ -259,10 +260,18 @@ def labels(tokens_BT: torch.Tensor, valid: NDArray[np.int64], positions_BT: torc
 
 
 def mean_loss(
-    model: "PreTrainedModel", batches: Iterable[BatchLike], recipe: TrainConfig, separator: int | None = None
+    model: "PreTrainedModel",
+    batches: Iterable[BatchLike],
+    recipe: TrainConfig,
+    separator: int | None = None,
+    over_ranks: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> float | None:
-    """Mean loss over every predicted token of `batches`, nats per token; None where there is none to predict."""
-    total, predicted = total_loss(model, batches, recipe, separator)
+    """Mean loss over every predicted token of `batches`, nats per token; None where there is none to predict.
+
+    over_ranks  the sum over all ranks of a tensor on this one, where each has a part of the batches
+    """
+    found = torch.tensor(total_loss(model, batches, recipe, separator), dtype=torch.float64)
+    total, predicted = (over_ranks(found) if over_ranks else found).tolist()
     return total / predicted if predicted else None
 
 

@@ -61,8 +61,10 @@ class Reading:
         self.lengths = Lengths(request.recipe.mixture.lengths, request.row_tokens, request.steps, request.step_tokens)
         self.mixture = open_mixture(request)
 
-    def batch_at(self, step: int) -> Batch:
-        rows = self.mixture.read(step * self.rows_per_step, self.rows_per_step)
+    def batch_at(self, step: int, own: slice | None = None) -> Batch:
+        """own  which rows of the step, by their place in it; none: all"""
+        first, end, _ = (own or slice(None)).indices(self.rows_per_step)
+        rows = self.mixture.read(step * self.rows_per_step + first, end - first)
         return cut(rows, self.lengths.parts_at(step))
 
     def account(self, step: int) -> dict[str, Read]:

@@ -90,7 +90,16 @@ class Request(Declared):
             content["trunk"] = self.trunk.hash
         for portion in content["portions"].values():
             portion["rows"] = "/".join(Path(portion["rows"]).parts[-2:])
-        for machine in ("device", "threads", "checkpoints", "faults", "activation_checkpointing", "budget", "trunk"):
+        for machine in (
+            "device",
+            "threads",
+            "checkpoints",
+            "faults",
+            "activation_checkpointing",
+            "budget",
+            "trunk",
+            "processes",
+        ):
             content["recipe"].pop(machine)
         content["recipe"]["loss"] = self.recipe.loss.content()
         content["recipe"]["micro_rows"] = None  # as with threads, sums are rounded otherwise and no more

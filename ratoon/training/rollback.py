@@ -12,6 +12,8 @@ import torch
 from ratoon.config.faults import Spike
 from ratoon.stream.mixture import Batch
 from ratoon.training.loop import accumulate, boundary, new_step
+from ratoon.training.ranks import ALONE, Ranks
+from ratoon.training.shards import local
 
 if TYPE_CHECKING:
     from ratoon.config import TrainConfig
@@ -62,9 +64,12 @@ def without(batch: Batch, rows: tuple[int, ...]) -> Batch:
     return batch._replace(tokens=batch.tokens[keep], valid=batch.valid[keep], place=place)
 
 
-def broken_rows(state: "State", batch: Batch, recipe: "TrainConfig") -> list[int]:
-    """Rows whose own gradient is no number; all where that of none is: then it is their sum, or a method."""
-    found = [row for row in range(len(batch.tokens)) if not has_gradient(state, batch, row, recipe)]
+def broken_rows(state: "State", batch: Batch, recipe: "TrainConfig", ranks: Ranks = ALONE) -> list[int]:
+    """Rows whose own gradient is no number; all where that of none is: then it is their sum, or a method.
+
+    batch  all rows of the step, also where ranks share it: each row is then tried by all
+    """
+    found = [row for row in range(len(batch.tokens)) if not ranks.all(has_gradient(state, batch, row, recipe))]
     return found or list(range(len(batch.tokens)))
 
 
@@ -76,11 +81,12 @@ def has_gradient(state: "State", batch: Batch, row: int, recipe: "TrainConfig") 
     state.model.train()
     state.optimizer.zero_grad(set_to_none=True)
     accumulate(state.model, step, recipe)
-    fine = all(bool(p.grad.isfinite().all()) for p in state.model.parameters() if p.grad is not None)
+    fine = all(bool(local(p.grad).isfinite().all()) for p in state.model.parameters() if p.grad is not None)
     state.optimizer.zero_grad(set_to_none=True)
     return fine
 
 
 def weights_are_numbers(model: torch.nn.Module) -> bool:
-    found = [p.isfinite().all() for p in model.parameters() if p.is_floating_point()]
+    """Of what this rank has of them."""
+    found = [local(p).isfinite().all() for p in model.parameters() if p.is_floating_point()]
     return bool(torch.stack(found).all())

@@ -8,65 +8,101 @@ from pathlib import Path
 import torch
 
 from ratoon import records
-from ratoon.lm.load import check_weights, non_embedding
+from ratoon.lm.load import check_weights, non_embedding, pick_device
 from ratoon.records import Observation
 from ratoon.stream.mixture import Batch
 from ratoon.training import checkpoint
 from ratoon.training.attempt import Attempt
 from ratoon.training.dip import dips, early_steps
 from ratoon.training.faults import LeftOut
+from ratoon.training.journal import Report
 from ratoon.training.loop import advance, mean_loss, new_state
 from ratoon.training.methods import Setting, build
 from ratoon.training.model import open_model
+from ratoon.training.ranks import ALONE, Ranks, shard
 from ratoon.training.reading import Reading, open_held_out
 from ratoon.training.release import release, released
 from ratoon.training.request import Request, Result, SourceRead
 from ratoon.training.rollback import without
 from ratoon.training.schedules import learning_rate
+from ratoon.training.shards import begin_chance
 from ratoon.training.trunk import beginning, kept_in, take_up
 
 
 class Run:
     """A request with its files open. `advance` and `evaluate` are all a run or a sweep needs."""
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
+    def __init__(self, request: Request, ranks: Ranks = ALONE) -> None:
+        self.request, self.ranks = request, ranks
         recipe = request.recipe
-        torch.manual_seed(recipe.seed)  # dropout's; a checkpoint holds how far it got
+        begin_chance(recipe.seed, ranks.number)  # a checkpoint holds how far it got
         self.left_out: LeftOut = {}
         torch.set_num_threads(recipe.threads or max(1, torch.get_num_threads()))
         check_weights(Path(request.model))
-        self.reading = Reading(request)
+        with ranks.first_before_others():  # an order that is worked out once is kept on disk
+            self.reading = Reading(request)
         self.mixture = self.reading.mixture
         self.held_out = {name: open_held_out(name, request) for name in sorted(request.portions)}
-        self.model = open_model(beginning(request), recipe)
+        # Block by block from there to a GPU: one rank's may not hold all of it.
+        opened = recipe if ranks.count == 1 else recipe.model_copy(update={"device": "cpu"})
+        self.model = open_model(beginning(request), opened)
         self.params = non_embedding(self.model)
         roles: dict[str, str] = {name: portion.role for name, portion in request.portions.items()}
         parent, out = Path(request.model), Path(request.out)
-        methods = build(Setting(self.model, parent, recipe, self.mixture, roles, request.portions, out))
+        setting = Setting(self.model, parent, recipe, self.mixture, roles, request.portions, out, ranks.gather)
+        methods = build(setting)
+        if ranks.count > 1:
+            shard(self.model, pick_device(recipe.device), ranks)
         self.state = new_state(self.model, recipe, next(iter(self.held_out.values())).rows.separator, methods)
         take_up(self)
 
     def whole_batch_at(self, step: int) -> Batch:
+        """All rows of the step, of all ranks, also those left out."""
         return self.reading.batch_at(step)
 
-    def batch_at(self, step: int) -> Batch:
+    def step_batch_at(self, step: int) -> Batch:
+        """All rows of the step that are read, on all ranks."""
         return without(self.whole_batch_at(step), self.left_out.get(step, ()))
 
-    def advance(
-        self, until: int, steps: int, report: Callable[[int, dict[str, torch.Tensor | float]], None] | None
-    ) -> None:
+    def batch_at(self, step: int) -> Batch:
+        """What this rank reads."""
+        if self.ranks.count == 1:
+            return self.step_batch_at(step)
+        rows = self.request.recipe.rows_per_step
+        own = self.ranks.rows(rows)
+        batch = self.reading.batch_at(step, own)
+        first = own.start * batch.parts
+        left_out = tuple(n - first for n in self.left_out.get(step, ()) if 0 <= n - first < len(batch.tokens))
+        return self.ranks.padded(without(batch, left_out), rows * batch.parts)
+
+    def advance(self, until: int, steps: int, report: Report | None) -> None:
         """Update up to step `until` of a run that is `steps` long."""
         recipe = self.request.recipe
         lr_at = learning_rate(recipe.schedule, recipe.learning_rate, steps, self.request.step_tokens)
-        take = partial(advance, self.state, batch_at=self.batch_at, lr_at=lr_at, recipe=recipe, report=report)
+        take = partial(
+            advance, self.state, batch_at=self.batch_at, lr_at=lr_at, recipe=recipe, report=self.over_ranks(report)
+        )
+        if self.ranks.count > 1:
+            take = partial(take, over_ranks=self.ranks.total)
         for empty in sorted(step for step in self.left_out if self.state.step <= step < until):
             take(empty)
-            if not len(self.batch_at(empty).tokens):  # no update; rate and rows of the later ones stay their own
+            if not len(self.step_batch_at(empty).tokens):  # no update; rate and rows of the later ones stay their own
                 self.state.step += 1
                 if report:
                     report(self.state.step, {})
         take(until)
+
+    def over_ranks(self, report: Report | None) -> Report | None:
+        """`report` with the loss of all ranks in place of this one's part of it."""
+        if report is None or self.ranks.count == 1:
+            return report
+
+        def told(step: int, values: dict[str, torch.Tensor | float]) -> None:
+            if "loss_nats" in values:
+                values = {**values, "loss_nats": self.ranks.sum(torch.as_tensor(values["loss_nats"]))}
+            report(step, values)
+
+        return told
 
     def evaluate(self, *, run: str, group: str, finished: bool) -> list[Observation]:
         """Held-out loss of every portion, read or not; of a finished run, under the weights it releases."""
@@ -78,7 +114,8 @@ class Run:
         model = released(self.state) if finished else self.state.model
         found = []
         for name, held_out in self.held_out.items():
-            loss = mean_loss(model, held_out.batches(), request.recipe, held_out.rows.separator)
+            parts = (self.ranks.part(batch) for batch in held_out.batches())
+            loss = mean_loss(model, parts, request.recipe, held_out.rows.separator, self.ranks.sum)
             found.append(
                 Observation(
                     run=run,
@@ -114,28 +151,30 @@ def evaluated_steps(request: Request) -> list[int]:
     return sorted({*evaluation_steps(steps, recipe.evaluations), *early})
 
 
-def train(request: Request, asked: Callable[[], bool] = bool) -> Result:
+def train(request: Request, asked: Callable[[], bool] = bool, ranks: Ranks = ALONE) -> Result:
     """Carry `request` out, from its newest whole checkpoint if there is one. Same request, same weights.
 
     asked  whether to end before the end: looked at after each step. Raises Ended then, its state saved
     """
     out = Path(request.out)
     done = out / "result.json"
-    if done.exists():
+    if ranks.same(done.exists()):
         return records.read(done, Result)
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     attempt = Attempt(
         request,
-        Run,
+        partial(Run, ranks=ranks),
+        ranks=ranks,
         evaluate_at=evaluated_steps(request),
         save_at=evaluation_steps(request.steps, request.recipe.checkpoints),
         asked=asked,
     )
     attempt.go()
     result = conclude(attempt, time.perf_counter() - started)
-    records.write(done, result)
-    return result
+    if ranks.first:
+        records.write(done, result)
+    return ranks.same(result)
 
 
 def conclude(attempt: Attempt, seconds: float) -> Result:

@@ -55,7 +55,8 @@ def keep(run: "Run", folder: Path) -> Trunk:
         parent=request.trunk.hash if request.trunk else None,
         memory=memory_of(request.recipe),
     )
-    records.write(folder / "trunk.json", found)
+    if run.ranks.first:
+        records.write(folder / "trunk.json", found)
     return found
 
 

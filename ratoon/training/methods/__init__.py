@@ -8,6 +8,7 @@ from ratoon.config import TrainConfig
 from ratoon.stream.mixture import Mixture
 from ratoon.training.method import Method
 from ratoon.training.methods import adapter, against_forgetting, losses
+from ratoon.training.methods.ahead import Gather, alone
 from ratoon.training.request import Portion
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ class Setting:
     roles: dict[str, str]  # source -> general or domain
     portions: dict[str, Portion]  # every source, read or not
     folder: Path  # of the run
+    gather: Gather = alone  # the values of all ranks that share a step
 
 
 def build(setting: Setting) -> tuple[Method, ...]:
     """The methods of a recipe, losses first; none for a plain one. Raises ConfigError for what cannot be had."""
-    return (*losses.build(setting), *against_forgetting.build(setting), *adapter.build(setting))
+    return (*losses.build(setting, setting.gather), *against_forgetting.build(setting), *adapter.build(setting))
