@@ -20,6 +20,7 @@ from ratoon.stream.permutation import Positions
 from ratoon.stream.rows import Rows
 from ratoon.stream.scores import has_score, row_scores, suffix_of
 from ratoon.stream.stages import WHERE, capped, phased
+from ratoon.training.prefixed import Prefixed
 from ratoon.training.request import Request
 from ratoon.training.subset import limit_of
 
@@ -60,10 +61,11 @@ class Reading:
         self.rows_per_step, self.row_tokens = request.recipe.rows_per_step, request.row_tokens
         self.lengths = Lengths(request.recipe.mixture.lengths, request.row_tokens, request.steps, request.step_tokens)
         self.mixture = open_mixture(request)
+        self.prefixed = Prefixed(request, self.mixture, self.lengths)
 
     def batch_at(self, step: int) -> Batch:
         rows = self.mixture.read(step * self.rows_per_step, self.rows_per_step)
-        return cut(rows, self.lengths.parts_at(step))
+        return self.prefixed.put(cut(rows, self.lengths.parts_at(step)), step)
 
     def account(self, step: int) -> dict[str, Read]:
         """Source -> what was read of it before a step."""

@@ -25,6 +25,7 @@ class Setting:
     roles: dict[str, str]  # source -> general or domain
     portions: dict[str, Portion]  # every source, read or not
     folder: Path  # of the run
+    context: int | None = None  # tokens that a model is given at once, at most; None: a row's
 
 
 def build(setting: Setting) -> tuple[Method, ...]:
