@@ -187,7 +187,7 @@ def pack(root: Path, base: str, source: str) -> Ledger:
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     from ratoon.corpus.pack import pack as tokens
 
-    layout = Layout(root)
+    layout, prefixes = Layout(root), config.load(root).prepare.prefixes
     declared: Base = config.base(root, base)
     return tokens(
         config.source(root, source),
@@ -197,4 +197,5 @@ def pack(root: Path, base: str, source: str) -> Ledger:
         layout.rows(base, source),
         Said(f"pack {source} for {base}"),
         layout.scores(source),
+        prefixes and prefixes.of(source),
     )

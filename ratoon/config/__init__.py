@@ -13,6 +13,7 @@ from ratoon.config.engine import Engine
 from ratoon.config.filters import DateFilter, LanguageFilter, LicenseFilter, Toxicity
 from ratoon.config.mixture import Curriculum, Length, MixtureConfig, Phase
 from ratoon.config.params import Ask, Params, RefreshConfig
+from ratoon.config.prefixes import Prefixes
 from ratoon.config.prepare import Dedup, HeldOut, NearDuplicates, Paragraphs, PrepareConfig, Thresholds
 from ratoon.config.reading import base, benchmark, declared, load, merge, parse, read_yaml, source
 from ratoon.config.scores import (
@@ -73,6 +74,7 @@ __all__ = [
     "Params",
     "Perplexity",
     "Phase",
+    "Prefixes",
     "PrepareConfig",
     "Pretrained",
     "RefreshConfig",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
-from ratoon.config.declaration import Declared, Share
+from ratoon.config.declaration import Declared, Name, Share
 
 PARENT = "parent"
 
@@ -55,6 +55,13 @@ class Distill(Declared):
         return self
 
 
+class Prefix(Declared):
+    """Documents are read behind what is known of them, which has no loss; then plainly (MeCo, arXiv:2501.01956)."""
+
+    until_share: Share = Field(0.9, description="of the run's steps, in which rows have prefixes; 0: none has")
+    sources: tuple[Name, ...] = Field((), description="sources whose documents have prefixes; none: all that are read")
+
+
 class Loss(Declared):
     """Each setting's default is neutral: training is then the same to the bit as without it."""
 
@@ -62,6 +69,7 @@ class Loss(Declared):
     reweight: Reweight | None = Field(None, description="rows count by their loss")
     select: Select | None = Field(None, description="tokens count or not, by a reference model")
     distill: Distill | None = Field(None, description="learn from a teacher's distribution too")
+    prefix: Prefix | None = Field(None, description="documents are read behind their packed prefixes at first")
     noise_alpha: NonNegativeFloat = Field(
         0.0, description="noise on embeddings in training, alpha / sqrt(row tokens x width) (NEFTune, arXiv:2310.05914)"
     )
@@ -78,6 +86,8 @@ class Loss(Declared):
         distill = self.distill
         if distill and distill.weight and distill.until_share < 1 and distill.until_share + distill.fade_share > 0:
             return "distill ends at a share of the run's length"
+        if self.prefix and 0 < self.prefix.until_share < 1:
+            return "prefix ends at a share of the run's length"
         return None
 
     def content(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from ratoon.config.declaration import Declared, Kind, Name, Share
 from ratoon.config.decontaminate import Decontaminate
 from ratoon.config.engine import Engine
 from ratoon.config.filters import DateFilter, LanguageFilter, LicenseFilter, Toxicity
+from ratoon.config.prefixes import Prefixes
 from ratoon.config.scores import Scoring
 
 Thresholds = dict[str, float | int | list[float]]
@@ -89,3 +90,4 @@ class PrepareConfig(Scoring):
     decontaminate: Decontaminate | None = Field(
         None, description="none: text is not compared with what models are examined on"
     )
+    prefixes: Prefixes | None = Field(None, description="none: nothing is packed that says where a document is from")

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from ratoon.config import Base, Source
+from ratoon.config import Base, Prefixes, Source
 from ratoon.corpus.documents import Tally, rows, tally_of
 from ratoon.corpus.edition import Edition, digest, read_ledger, renew, shards
-from ratoon.corpus.packed import FORMAT, INDEX, Index, Part, Scores, ShardCounts, ShardPacker, dtype_for
+from ratoon.corpus.packed import FORMAT, INDEX, Index, Part, ShardCounts, ShardPacker, dtype_for
 from ratoon.corpus.portions import folders
+from ratoon.corpus.prefixes import pack_prefixes, refuse_none
 from ratoon.corpus.scores.packed import pack_scores
 from ratoon.corpus.tokenizer import load, tokenizer_digest
 from ratoon.corpus.workers import Report, Seen
@@ -52,14 +53,16 @@ def pack(
     out: Path,
     report: Report | None = None,
     scores: Path | None = None,
+    prefixes: Prefixes | None = None,
 ) -> Ledger:
     """Bring `out` to the rows of the clean edition for `base`, and return its ledger; unchanged shards are reused.
 
     A source that is split has the rows of each portion, with their index, in a folder of its own.
 
     `report` hears of bytes of text. `scores`: the source's edition of scores, packed with what is trained on; where it
-    is empty or None, none are. Raises ConfigError when the tokenizer cannot be read or has no separator, and when the
-    scores are not of these documents.
+    is empty or None, none are. `prefixes`: what is packed beside each document trained on; None: nothing. Raises
+    ConfigError when the tokenizer cannot be read or has no separator, when the scores are not of these documents, and
+    when no document has a prefix.
     """
     encoder, separator = load(tokenizer)
     of = tokenizer_digest(tokenizer)
@@ -81,12 +84,17 @@ def pack(
         for folder in parts:
             inside = [item for item in planned if item.folder == folder]
             trained = {item.name: item.clean for item in inside if item.part == "train"}
-            packed, made = pack_scores(trained, scores, edition, folder)
-            found[folder] = _index(inside, edition, base, of, vocabulary, separator, packed)
-            beside += [f"{folder}{INDEX}", *made]
+            scored, made = pack_scores(trained, scores, edition, folder)
+            prefixed, written = pack_prefixes(trained, prefixes, encoder, edition, folder)
+            index = _index(inside, edition, base, of, vocabulary, separator)
+            found[folder] = index.model_copy(update={"scores": scored, "prefixes": prefixed})
+            beside += [f"{folder}{INDEX}", *made, *written]
             edition.place(f"{folder}{INDEX}").write_text(
                 found[folder].model_dump_json(indent=2) + "\n", encoding="utf-8"
             )
+        if prefixes:
+            counts = [index.prefixes.documents for index in found.values() if index.prefixes]
+            refuse_none(source.name, prefixes, sum(counts))
         return edition.publish(_ledger(source, clean, base, planned, edition, found, beside))
 
 
@@ -155,7 +163,6 @@ def _index(
     tokenizer: str,
     vocabulary: int,
     separator: int,
-    scores: Scores | None,
 ) -> Index:
     dtype = dtype_for(vocabulary)
     found: dict[Part, dict[str, ShardCounts]] = {part: {} for part in get_args(Part)}
@@ -174,7 +181,6 @@ def _index(
         row_tokens=base.row_tokens,
         shards=found,
         totals={part: _total(list(of.values())) for part, of in found.items()},
-        scores=scores,
     )
 
 
@@ -201,11 +207,12 @@ def _ledger(
     train, held = (_total([index.totals[part] for index in found.values()]) for part in get_args(Part))
     (tokenizer,) = {index.tokenizer for index in found.values()}
     scores = sorted({suffix for index in found.values() if index.scores for suffix in index.scores.suffixes.values()})
+    prefixes = sorted({f"prefixes-{index.prefixes.key}" for index in found.values() if index.prefixes})
     return Ledger(
         source=source.name,
         role=source.role,
         stage="pack",
-        config=digest(read_ledger(clean).config, tokenizer, base.name, base.row_tokens, *scores),
+        config=digest(read_ledger(clean).config, tokenizer, base.name, base.row_tokens, *scores, *prefixes),
         funnel=total.funnel(),
         shards=edition.hashes([*beside, *(name for item in planned for name in item.files)]),
         held_out_documents=held.documents,

@@ -5,6 +5,8 @@
     <part>/<shard>.starts      uint64, little-endian: where each document starts, then the number of tokens
     train/<shard>.<score>      float32, little-endian: a score of each document, NaN where it has none; only where the
                                index lists scores, which also says how the files of each end
+    train/<shard>.prefixes-<key> and .prefix_starts-<key>
+                               a short text for each document; only where the index lists prefixes
 
 part is train or held_out. A document is its tokens and then one separator; nothing else is in the stream.
 A part is all its shards one after the other, by name; row i is tokens [i * row_tokens, (i + 1) * row_tokens) of it.
@@ -24,6 +26,7 @@ from ratoon.config import ConfigError
 
 FORMAT = 1
 SCORES_FORMAT = 1
+PREFIXES_FORMAT = 1
 INDEX = "rows.json"
 Part = Literal["train", "held_out"]
 
@@ -45,6 +48,18 @@ class Scores(BaseModel):
     suffixes: dict[str, str]  # score -> how the names of its files end: the score, -, a digest of what they are made of
 
 
+class PackedPrefixes(BaseModel):
+    """Prefixes packed with the rows (ratoon.corpus.prefixes)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int
+    key: str  # at the end of the names of their files: a digest of what they are made of
+    field: str
+    documents: int  # that have one
+    tokens: int
+
+
 class Index(BaseModel):
     """What a packed edition says of itself: one rows.json."""
 
@@ -59,8 +74,9 @@ class Index(BaseModel):
     row_tokens: int
     shards: dict[Part, dict[str, ShardCounts]]
     totals: dict[Part, ShardCounts]
-    # Left out where there are none: such an edition is the same bytes as before scores could be packed.
+    # Left out where there are none: such an edition is the same bytes as before scores and prefixes could be packed.
     scores: Scores | None = Field(None, exclude_if=lambda found: found is None)
+    prefixes: PackedPrefixes | None = Field(None, exclude_if=lambda found: found is None)
 
 
 def dtype_for(vocabulary: int) -> Literal["<u2", "<u4"]:

@@ -1,7 +1,7 @@
 """Rows of several sources as one stream of batches."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,16 @@ class Batch(NamedTuple):
     valid: NDArray[np.int64]  # (rows,), real tokens of each; separators fill the rest
     place: Place | None = None
     parts: int = 1  # in which each row of the order was cut
+    silent: NDArray[np.bool_] | None = None  # (rows, row_tokens), tokens that have no loss; None: none is silenced
+
+    def some(self, rows: slice | NDArray[Any]) -> "Batch":
+        """Some of its rows."""
+        place, silent = self.place, self.silent
+        if place is not None:
+            place = Place(place.source[rows], place.row[rows], place.epoch[rows])
+        if silent is not None:
+            silent = silent[rows]
+        return self._replace(tokens=self.tokens[rows], valid=self.valid[rows], place=place, silent=silent)
 
 
 class Readable(Protocol):

@@ -2,7 +2,7 @@
 
 Which tokens have a loss: with `attention: row`, all but the first of a row; with `attention: document`, all but the
 first of a row and the first after a separator, because what stands before it belongs to another document. The
-separator itself is predicted: where a text ends is learned. What fills a short row never has a loss.
+separator itself is predicted: where a text ends is learned. What fills a short row has no loss, nor has what is silent.
 
 Every mean is over such tokens, each counting alike, wherever batches, accumulation and ranks cut them up.
 """
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 IGNORE = -100
 BatchLike = Batch | tuple[NDArray[np.int64], NDArray[np.int64]]  # tokens (rows, row_tokens), valid lengths (rows,)
+Silent = NDArray[np.bool_] | None  # (rows, T) tokens that have no loss whatever else holds; None: there are none
 
 
 class Diverged(RuntimeError):
@@ -109,7 +110,7 @@ def new_step(
 ) -> Step:
     """A batch as an update sees it. separator  that of `boundary`: None where only rows keep texts apart."""
     batch = Batch(*batch)
-    predicted = count_predicted(batch.tokens, batch.valid, separator)
+    predicted = count_predicted(batch.tokens, batch.valid, separator, batch.silent)
     return Step(number, batch, over_ranks(predicted) if over_ranks else predicted, separator)
 
 
@@ -167,9 +168,10 @@ def rows_loss(
 def plain_loss(model: "PreTrainedModel", step: Step, rows: slice) -> torch.Tensor:
     """Summed cross-entropy of some rows, in nats, for a model with a plain head."""
     device = next(model.parameters()).device
-    tokens_BT = torch.from_numpy(step.batch.tokens[rows])
+    batch = step.batch.some(rows)
+    tokens_BT = torch.from_numpy(batch.tokens)
     positions_BT = positions(tokens_BT, step.separator)
-    labels_BT = labels(tokens_BT, step.batch.valid[rows], positions_BT)
+    labels_BT = labels(tokens_BT, batch.valid, positions_BT, batch.silent)
     # Found on the CPU: a GPU would have to be waited for to learn how many there are.
     wanted_N = torch.nn.functional.pad(labels_BT, (0, 1), value=IGNORE).reshape(-1)
     places_N = (wanted_N != IGNORE).nonzero()[:, 0]
@@ -189,12 +191,12 @@ def positions(tokens_BT: torch.Tensor, separator: int | None) -> torch.Tensor | 
 def forward(model: "PreTrainedModel", step: Step, rows: slice) -> Part:
     """Logits of some rows, with what they are to predict."""
     device = next(model.parameters()).device
-    tokens, valid = step.batch.tokens[rows], step.batch.valid[rows]
-    tokens_BT = torch.from_numpy(tokens).to(device, non_blocking=True)
-    positions_BT = None
-    if step.separator is not None:
-        positions_BT = torch.from_numpy(positions_in_documents(tokens, step.separator)).to(device, non_blocking=True)
-    labels_BT = labels(tokens_BT, valid, positions_BT)
+    batch = step.batch.some(rows)
+    tokens_BT = torch.from_numpy(batch.tokens).to(device, non_blocking=True)
+    positions_BT = positions(torch.from_numpy(batch.tokens), step.separator)
+    if positions_BT is not None:
+        positions_BT = positions_BT.to(device, non_blocking=True)
+    labels_BT = labels(tokens_BT, batch.valid, positions_BT, batch.silent)
     return Part(step, rows, tokens_BT, labels_BT, positions_BT, logits(model, tokens_BT, positions_BT)[:, :-1])
 
 
@@ -230,25 +232,33 @@ def precision(recipe: TrainConfig, device: torch.device) -> AbstractContextManag
     return torch.autocast(device.type, torch.bfloat16) if recipe.precision == "bf16" else nullcontext()
 
 
-def count_predicted(tokens: NDArray[np.int64], valid: NDArray[np.int64], separator: int | None = None) -> int:
+def count_predicted(
+    tokens: NDArray[np.int64], valid: NDArray[np.int64], separator: int | None = None, silent: Silent = None
+) -> int:
     """Tokens of a batch that have a loss; with a separator, by the rule of documents."""
-    if separator is None:
+    if separator is None and silent is None:
         return int(np.maximum(valid - 1, 0).sum())
-    inside = np.arange(tokens.shape[1]) < valid[:, None]
-    return int((inside & (positions_in_documents(tokens, separator) > 0)).sum())
+    place = np.arange(tokens.shape[1])
+    after = place > 0 if separator is None else positions_in_documents(tokens, separator) > 0
+    return int(((place < valid[:, None]) & after & (True if silent is None else ~silent)).sum())
 
 
 def summed_loss(
     model: "PreTrainedModel", tokens: NDArray[np.int64], valid: NDArray[np.int64], separator: int | None = None
 ) -> torch.Tensor:
     """Sum over a batch of the plain loss of each token given those before it in its row or document, in nats."""
-    step = new_step((tokens, valid), separator)
+    return step_loss(model, new_step((tokens, valid), separator))
+
+
+def step_loss(model: "PreTrainedModel", step: Step) -> torch.Tensor:
     if plain_head(model):
         return plain_loss(model, step, slice(None))
     return token_losses(forward(model, step, slice(None)))
 
 
-def labels(tokens_BT: torch.Tensor, valid: NDArray[np.int64], positions_BT: torch.Tensor | None = None) -> torch.Tensor:
+def labels(
+    tokens_BT: torch.Tensor, valid: NDArray[np.int64], positions_BT: torch.Tensor | None = None, silent: Silent = None
+) -> torch.Tensor:
     """(B, T-1): what the logits at 0 .. T-2 are to predict, IGNORE where they have no loss."""
     labels_BT = tokens_BT[:, 1:].clone()
     if (valid < tokens_BT.shape[1]).any():
@@ -256,6 +266,8 @@ def labels(tokens_BT: torch.Tensor, valid: NDArray[np.int64], positions_BT: torc
         labels_BT[place >= torch.from_numpy(valid).to(tokens_BT.device)[:, None]] = IGNORE
     if positions_BT is not None:
         labels_BT[positions_BT[:, 1:] == 0] = IGNORE
+    if silent is not None:
+        labels_BT[torch.from_numpy(silent[:, 1:]).to(labels_BT.device)] = IGNORE
     return labels_BT
 
 
@@ -285,8 +297,8 @@ def total_loss(
     device = next(model.parameters()).device
     total, predicted = 0.0, 0
     for batch in batches:
-        tokens, valid = batch[:2]
+        step = new_step(batch, ends)
         with precision(recipe, device):
-            total += summed_loss(model, tokens, valid, ends).double().item()
-        predicted += count_predicted(tokens, valid, ends)
+            total += step_loss(model, step).double().item()
+        predicted += step.predicted
     return total, predicted

@@ -247,7 +247,7 @@ def training_passes(run: Run, meter: Meter) -> tuple[tuple[Reading, ...], float]
             lambda: advance(
                 state,
                 state.step + 1,
-                batch_at=lambda step: run.mixture.read(step * rows, rows),
+                batch_at=lambda step: run.reading.prefixed.put(run.mixture.read(step * rows, rows), 0),
                 lr_at=lambda step: SLOW * recipe.learning_rate,
                 recipe=one,
             ),

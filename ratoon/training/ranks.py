@@ -112,14 +112,17 @@ def muted(batch: Batch, more: int) -> Batch:
     """`batch` and `more` rows of one token each: they have no loss, and nothing learns from them."""
     if more < 1:
         return batch
-    place = batch.place
+    place, silent, width = batch.place, batch.silent, batch.tokens.shape[1]
     if place is not None:
         nowhere = np.zeros(more, np.int64)
         place = type(place)(*(np.concatenate([kept, nowhere]) for kept in (place.source, place.row, place.epoch)))
+    if silent is not None:
+        silent = np.concatenate([silent, np.zeros((more, width), bool)])
     return batch._replace(
-        tokens=np.concatenate([batch.tokens, np.zeros((more, batch.tokens.shape[1]), np.int64)]),
+        tokens=np.concatenate([batch.tokens, np.zeros((more, width), np.int64)]),
         valid=np.concatenate([batch.valid, np.ones(more, np.int64)]),
         place=place,
+        silent=silent,
     )
 
 

@@ -20,6 +20,7 @@ from ratoon.stream.permutation import Positions
 from ratoon.stream.rows import Rows
 from ratoon.stream.scores import has_score, row_scores, suffix_of
 from ratoon.stream.stages import WHERE, capped, phased
+from ratoon.training.prefixed import Prefixed
 from ratoon.training.request import Request
 from ratoon.training.subset import limit_of
 
@@ -60,12 +61,21 @@ class Reading:
         self.rows_per_step, self.row_tokens = request.recipe.rows_per_step, request.row_tokens
         self.lengths = Lengths(request.recipe.mixture.lengths, request.row_tokens, request.steps, request.step_tokens)
         self.mixture = open_mixture(request)
+        self.prefixed = Prefixed(request, self.mixture, self.lengths)
 
     def batch_at(self, step: int, own: slice | None = None) -> Batch:
         """own  which rows of the step, by their place in it; none: all"""
-        first, end, _ = (own or slice(None)).indices(self.rows_per_step)
-        rows = self.mixture.read(step * self.rows_per_step + first, end - first)
-        return cut(rows, self.lengths.parts_at(step))
+        own, parts = own or slice(None), self.lengths.parts_at(step)
+        if self.prefixed.at(step):
+            # All rows of a step are padded to its longest, whoever reads them: what a row is says nothing of ranks.
+            whole = self.prefixed.put(cut(self.read(step, slice(None)), parts), step)
+            first, end, _ = own.indices(self.rows_per_step)
+            return whole.some(slice(first * parts, end * parts))
+        return cut(self.read(step, own), parts)
+
+    def read(self, step: int, own: slice) -> Batch:
+        first, end, _ = own.indices(self.rows_per_step)
+        return self.mixture.read(step * self.rows_per_step + first, end - first)
 
     def account(self, step: int) -> dict[str, Read]:
         """Source -> what was read of it before a step."""

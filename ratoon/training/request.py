@@ -116,6 +116,8 @@ class SourceRead(Record):
     unique_tokens: int
     epochs: float
     effective_tokens: float = Field(description="fresh tokens that would have been worth as much")
+    # Left out where there are none: such a record is what it was before prefixes could be read.
+    prefix_tokens: int = Field(0, description="beside them, read without a loss", exclude_if=lambda number: number == 0)
 
 
 class Result(Record):

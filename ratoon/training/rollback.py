@@ -3,7 +3,6 @@
 import statistics
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,10 +57,7 @@ def without(batch: Batch, rows: tuple[int, ...]) -> Batch:
         return batch
     keep = np.ones(len(batch.tokens), bool)
     keep[list(rows)] = False
-    place = batch.place
-    if place is not None:
-        place = type(place)(**{field.name: getattr(place, field.name)[keep] for field in fields(place)})
-    return batch._replace(tokens=batch.tokens[keep], valid=batch.valid[keep], place=place)
+    return batch.some(keep)
 
 
 def broken_rows(state: "State", batch: Batch, recipe: "TrainConfig", ranks: Ranks = ALONE) -> list[int]:
@@ -74,7 +70,7 @@ def broken_rows(state: "State", batch: Batch, recipe: "TrainConfig", ranks: Rank
 
 
 def has_gradient(state: "State", batch: Batch, row: int, recipe: "TrainConfig") -> bool:
-    one = Batch(batch.tokens[row : row + 1], batch.valid[row : row + 1])
+    one = batch.some(slice(row, row + 1))._replace(place=None, parts=1)
     step = new_step(one, boundary(recipe, state.separator), state.step)
     if step.predicted < 1:
         return True

@@ -49,7 +49,10 @@ class Run:
         self.params = non_embedding(self.model)
         roles: dict[str, str] = {name: portion.role for name, portion in request.portions.items()}
         parent, out = Path(request.model), Path(request.out)
-        setting = Setting(self.model, parent, recipe, self.mixture, roles, request.portions, out, ranks.gather)
+        context = self.reading.prefixed.context
+        setting = Setting(
+            self.model, parent, recipe, self.mixture, roles, request.portions, out, gather=ranks.gather, context=context
+        )
         methods = build(setting)
         if ranks.count > 1:
             shard(self.model, pick_device(recipe.device), ranks)
@@ -177,6 +180,14 @@ def train(request: Request, asked: Callable[[], bool] = bool, ranks: Ranks = ALO
     return ranks.same(result)
 
 
+def read_by(run: Run) -> dict[str, SourceRead]:
+    """Source -> what the whole run read of it."""
+    steps = run.request.steps
+    more = run.reading.prefixed.tokens_before(steps)
+    found = run.reading.account(steps)
+    return {name: SourceRead(**read._asdict(), prefix_tokens=more.get(name, 0)) for name, read in found.items()}
+
+
 def conclude(attempt: Attempt, seconds: float) -> Result:
     """The model to release, and the record of how it came to be."""
     request, run, out = attempt.request, attempt.run, attempt.out
@@ -193,7 +204,7 @@ def conclude(attempt: Attempt, seconds: float) -> Result:
         seconds=seconds,
         tokens_per_second=read / max(seconds, 1e-9),
         observations=tuple(attempt.observations),
-        data={name: SourceRead(**read._asdict()) for name, read in run.reading.account(request.steps).items()},
+        data=read_by(run),
         dips=dips(attempt.observations),
         trunk=kept_in(out / "trunk"),
         faults=attempt.book.faults,

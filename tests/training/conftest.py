@@ -1,9 +1,13 @@
 """A tiny model and two tiny packed sources, made once per session."""
 
+import shutil
+
 import numpy as np
 import pytest
+from prefixed_rows import give, prefix_of
 
 from ratoon.config import Schedule, Scratch, TrainConfig
+from ratoon.config.loss import Loss, Prefix
 from ratoon.lm.llama import new_llama
 from ratoon.stream.rows import Index, ShardCounts, ShardPacker, dtype_for
 from ratoon.training.request import Portion, Request
@@ -102,5 +106,31 @@ def request_for(tiny, tmp_path):
             held_out_tokens=400,
             out=str(tmp_path / out),
         )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def behind(tiny, tmp_path_factory):
+    """Makes copies of the rows, each document behind its prefix."""
+
+    def make(of=prefix_of, **more):
+        root = tmp_path_factory.mktemp("behind")
+        return {name: give(shutil.copytree(tiny / name, root / name), of, **more) for name in ("general", "domain")}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def sources(behind):
+    return behind()
+
+
+@pytest.fixture
+def prefixed_for(request_for, sources):
+    def make(out="run", loss=None, rows=sources, **recipe):
+        request = request_for(out, loss=loss or Loss(prefix=Prefix(until_share=0.5)), **recipe)
+        portions = {n: p.model_copy(update={"rows": str(rows[n])}) for n, p in request.portions.items()}
+        return request.model_copy(update={"portions": portions})
 
     return make

@@ -27,6 +27,7 @@ class Setting:
     portions: dict[str, Portion]  # every source, read or not
     folder: Path  # of the run
     gather: Gather = alone  # the values of all ranks that share a step
+    context: int | None = None  # tokens that a model is given at once, at most; None: a row's
 
 
 def build(setting: Setting) -> tuple[Method, ...]:

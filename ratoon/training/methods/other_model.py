@@ -64,10 +64,10 @@ def check_words(path: Path, config: dict[str, Any], setting: "Setting", key: str
 
 def check_length(path: Path, config: dict[str, Any], setting: "Setting", key: str) -> None:
     context = of_text(config, "max_position_embeddings") or of_text(config, "n_positions")
-    if context is not None and context < setting.mixture.row_tokens:
+    rows = setting.context or setting.mixture.row_tokens
+    if context is not None and context < rows:
         raise ConfigError(
-            f"{key}: {path} reads {context} tokens, rows have {setting.mixture.row_tokens}; give a model with a "
-            f"context at least as long"
+            f"{key}: {path} reads {context} tokens, rows have {rows}; give a model with a context at least as long"
         )
 
 
