@@ -11,19 +11,19 @@ from ratoon.records.basis import Interval, Record
 Outcome = Literal["win", "tie", "loss"]
 Decision = Literal["promote", "refuse", "ask"]
 State = Literal["shown", "not shown", "contradicted"]
-Kind = Literal["gain", "retention", "benchmark", "golden", "measured", "valid"]
+Kind = Literal["gain", "retention", "benchmark", "golden", "measured", "valid", "approval"]
 
 
 class Estimate(Record):
     """An effect and all it takes to test it against any margin: nobody has to open the items again for it.
 
-    What is tested is t = (value - margin) / error, bent by its skewness to follow Student's distribution with
-    documents - 1 degrees of freedom (ratoon/evaluation/statistics.py).
+    What is tested is t = (value - margin) / error, bent by its skewness to follow Student's distribution
+    (ratoon/evaluation/statistics.py).
     """
 
     value: float
     error: float = Field(ge=0, description="standard error, clustered by document")
-    documents: int
+    freedom: float = Field(gt=0, description="degrees of freedom")
     lean: float = Field(0.0, description="coefficient of t squared, from the skewness")
     shift: float = Field(0.0, description="added to t, from the skewness")
 
