@@ -133,8 +133,8 @@ def absolute(text: str) -> Path:
 
 
 REFRESH = """\
-    Ends with a verdict: promoted, or refused and why, or a question to a person (`ratoon promote`). The same command
-    after a kill goes on where it was; with nothing new it ends in seconds. Exit code 3: refused; 4: it asks."""
+    Ends with a verdict: promoted, refused and why, or a person is asked (`ratoon promote`). After a kill the
+    same command goes on where it was; with nothing new it ends in seconds. Exit code 3: refused; 4: it asks."""
 PREPARE = """\
     Alone: everything, through `dvc repro`. With a step, one stage of dvc.yaml:
       ratoon prepare ingest SOURCE     read its files into documents

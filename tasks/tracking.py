@@ -449,6 +449,11 @@ def champion(line: str) -> Version | None:
     return _aliased(line, CHAMPION)
 
 
+def challenger(line: str) -> Version | None:
+    """The version that waits for a person; None: none does."""
+    return _aliased(line, CHALLENGER)
+
+
 def versions(line: str) -> list[Version]:
     """All of the line, the newest first."""
     found = _ask("search_model_versions", f"name = '{line}'")
@@ -478,8 +483,8 @@ def promote(line: str, version: int, reasons: Sequence[str] = ()) -> None:
     said = {"verdict": "promoted", "replaces": str(before.version) if before else "none"}
     tag(line, version, {**said, "reasons": "\n".join(reasons)} if reasons else said)
     _move(line, version, before.version if before else None)
-    challenged = _aliased(line, CHALLENGER)
-    if challenged is not None and challenged.version == version:
+    waiting = challenger(line)
+    if waiting is not None and waiting.version == version:
         _ask("delete_registered_model_alias", line, CHALLENGER)
 
 
