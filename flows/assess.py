@@ -15,5 +15,5 @@ def assess(ask: Ask, parent_run: str | None = None) -> dict[str, str | bool]:
     """Score parent and candidate on held-out text and benchmarks, compare them in pairs, and judge."""
     job = open_job(Path.cwd(), ask)
     candidate = candidate_of(job)
-    verdict = judge(job, score_both(job, candidate), candidate, parent_run)
-    return {"promoted": verdict.promoted, "reasons": " ".join(verdict.reasons)}
+    verdict = judge(job, score_both(job, candidate), parent_run)
+    return {"decision": verdict.decision, "promoted": verdict.promoted, "reasons": " ".join(verdict.reasons)}

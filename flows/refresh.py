@@ -50,7 +50,7 @@ def refresh(ask: Ask = DEFAULT) -> State:
         run.artifact(job.folder / "refresh.json")
         run.metrics(headline(done))
         run.verdict(done.verdict, version)
-    said = "promoted" if done.verdict.promoted else "refused"
+    said = tracking.SAID[done.verdict.decision]
     return Completed(message=f"{job.line} version {version} {said}: {done.verdict.reasons[0]}")
 
 

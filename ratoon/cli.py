@@ -1,4 +1,6 @@
-"""The command line: parses and calls. Exit codes: 0 done, 1 failed, 2 asked for what cannot be done, 3 refused.
+"""The command line: parses and calls.
+
+Exit codes: 0 done, 1 failed, 2 asked for what cannot be done, 3 refused, 4 a person has to say.
 
 With ratoon.cli_laws and ratoon.commands*, the one part of the package that reaches up to flows and tasks.
 """
@@ -11,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ratoon import cli_corpus, cli_laws, commands, commands_laws
+from ratoon import cli_corpus, cli_laws, cli_promote, commands, commands_laws
 from ratoon.cli_laws import as_json
 from ratoon.commands import DONE, FAILED, WRONG
 from ratoon.config import Ask, ConfigError
@@ -114,9 +116,7 @@ def parser() -> argparse.ArgumentParser:
     report_verb = verb("report", commands.show_report, "write the page of the last refresh again, and say where it is")
     report_verb.add_argument("--model", help="registered model (default: the one of params.yaml)")
     as_json(report_verb)
-    rollback_verb = verb("rollback", commands.rollback, "make the former champion the champion again")
-    rollback_verb.add_argument("--model", help="registered model (default: the one of params.yaml)")
-    as_json(rollback_verb)
+    cli_promote.add(verb)
     up_verb = verb("up", commands.up, "start Prefect, MLflow and a worker on this machine, and open their pages to you")
     up_verb.add_argument("--prefect-port", type=int, default=4200, help="first port to try (default 4200)")
     up_verb.add_argument("--mlflow-port", type=int, default=5000, help="first port to try (default 5000)")
@@ -133,8 +133,8 @@ def absolute(text: str) -> Path:
 
 
 REFRESH = """\
-    Ends with a verdict: promoted, or refused and why. The same command after a kill goes on where it was;
-    with nothing new it ends in seconds. Exit code 3: refused by the gate."""
+    Ends with a verdict: promoted, refused and why, or a person is asked (`ratoon promote`). After a kill the
+    same command goes on where it was; with nothing new it ends in seconds. Exit code 3: refused; 4: it asks."""
 PREPARE = """\
     Alone: everything, through `dvc repro`. With a step, one stage of dvc.yaml:
       ratoon prepare ingest SOURCE     read its files into documents

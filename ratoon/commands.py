@@ -1,6 +1,6 @@
 """What each command of the command line does. Flows and tasks are imported when a command needs them.
 
-Exit codes: 0 done, 1 failed, 2 asked for what cannot be done, 3 refused by the gate.
+Exit codes: 0 done, 1 failed, 2 asked for what cannot be done, 3 refused by the gate, 4 the gate asks a person.
 """
 
 import argparse
@@ -10,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ratoon.config import Ask, ConfigError, load
+from ratoon.config import Ask, ConfigError, Declared, load
+from ratoon.records import Decision
 
-DONE, FAILED, WRONG, REFUSED = 0, 1, 2, 3
+DONE, FAILED, WRONG, REFUSED, ASKS = 0, 1, 2, 3, 4
+VERDICT: dict[Decision, int] = {"promote": DONE, "refuse": REFUSED, "ask": ASKS}
 
 
 def ask_of(asked: argparse.Namespace) -> Ask:
@@ -43,9 +45,13 @@ def embedded(root: Path) -> None:
 
 def run_flow(name: str, ask: Ask, root: Path) -> Any:
     """A flow in this process; its final state. A failure is raised as what it was."""
+    load(root, budget=ask.budget, changes=ask.changes())  # a wrong key is told at once, not once Prefect is up
+    return call_flow(name, ask, root)
+
+
+def call_flow(name: str, ask: Declared, root: Path) -> Any:
     import importlib
 
-    load(root, budget=ask.budget, changes=ask.changes())  # a wrong key is told at once, not once Prefect is up
     embedded(root)
     flow = getattr(importlib.import_module(f"flows.{name}"), name)
     state = flow(ask, return_state=True)
@@ -75,7 +81,7 @@ def refresh(asked: argparse.Namespace, root: Path) -> int:
     else:
         print(report.summary(last))
         print(pages(report_path(layout, line)))
-    return DONE if last.verdict.promoted or state.message.startswith("nothing new") else REFUSED
+    return DONE if state.message.startswith("nothing new") else VERDICT[last.verdict.decision]
 
 
 def pages(page: Path) -> str:
@@ -212,17 +218,6 @@ def line_of(asked: argparse.Namespace, root: Path) -> str:
     from ratoon.config import load
 
     return asked.model or load(root).refresh.line
-
-
-def rollback(asked: argparse.Namespace, root: Path) -> int:
-    embedded(root)
-    from tasks import tracking
-
-    line = line_of(asked, root)
-    before, after = tracking.rollback(line)
-    said = {"model": line, "from": before, "to": after}
-    print(json.dumps(said) if asked.json else f"{line}: champion is version {after} again (was {before})")
-    return DONE
 
 
 def up(asked: argparse.Namespace, root: Path) -> int:

@@ -1,6 +1,9 @@
 """Candidate and parent on the same items."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -8,8 +11,10 @@ from prefect.cache_policies import NO_CACHE
 from ratoon import config
 from ratoon.config import ConfigError
 from ratoon.corpus.portions import shares
-from ratoon.evaluation import gate, harness, paired, suite
-from ratoon.records import Verdict
+from ratoon.corpus.tokenizer import tokenizer_digest
+from ratoon.evaluation import flips, harness, replay, suite
+from ratoon.evaluation.replay import Arm, Question
+from ratoon.records import Verdict, write_text
 from ratoon.records import read as read_record
 from ratoon.records import write as write_record
 from ratoon.training.request import Result
@@ -18,9 +23,20 @@ from tasks.job import Job
 from tasks.live import stage
 
 
+class Scored(NamedTuple):
+    """Score folders by arm; and why there is none of the candidate, where it could not be scored."""
+
+    folders: dict[str, Path]
+    models: dict[str, Path]
+    fault: str | None
+
+
 @task(cache_policy=NO_CACHE)
-def score_both(job: Job, candidate: Path) -> dict[str, Path]:
-    """Build the suite from held-out text and score parent and candidate on it. Scores already there are kept."""
+def score_both(job: Job, candidate: Path) -> Scored:
+    """Build the suite from held-out text and score parent and candidate on it. Scores already there are kept.
+
+    And the champion, where it is another model than the parent: its users are who an answer flips for.
+    """
     out = job.folder / "assess"
     benchmarks = [config.benchmark(job.layout.root, path.stem) for path in declared(job)]
     sources = {
@@ -29,25 +45,40 @@ def score_both(job: Job, candidate: Path) -> dict[str, Path]:
         for share in shares(s, job.layout.clean(s.name))
     }
     suite.build(benchmarks, sources, job.params.assess, out / "suite")
-    recipe = job.params.train
     models = {"parent": job.parent, "candidate": candidate}
+    champion = tracking.champion(job.line)
+    if champion is not None and champion.path.resolve() != job.parent.resolve():
+        models["champion"] = champion.path
+    folders, fault = dict[str, Path](), None
     with stage("assess", "rows", None) as shown:
         for number, (name, model) in enumerate(models.items()):
 
             def report(done: int, total: int, name: str = name, number: int = number) -> None:
-                shown.update(number * total + done, 2 * total, note=name)
+                shown.update(number * total + done, len(models) * total, note=name)
 
-            harness.score(
-                model,
-                out / "suite",
-                out / name,
-                row_tokens=job.base.row_tokens,
-                device=recipe.device,
-                precision="fp32" if recipe.precision == "fp32" else "bf16",
-                threads=recipe.threads,
-                report=report,
-            )
-    return {name: out / name for name in models}
+            try:
+                score_one(job, model, out / name, report)
+                folders[name] = out / name
+            except ConfigError as error:
+                # The parent was scored under the same settings: what is wrong is the candidate's, and a reason.
+                if name != "candidate":
+                    raise
+                fault = str(error)
+    return Scored(folders, models, fault)
+
+
+def score_one(job: Job, model: Path, out: Path, report: Callable[[int, int], None]) -> None:
+    recipe = job.params.train
+    harness.score(
+        model,
+        out.parent / "suite",
+        out,
+        row_tokens=job.base.row_tokens,
+        device=recipe.device,
+        precision="fp32" if recipe.precision == "fp32" else "bf16",
+        threads=recipe.threads,
+        report=report,
+    )
 
 
 def candidate_of(job: Job) -> Path:
@@ -62,20 +93,44 @@ def declared(job: Job) -> list[Path]:
     return sorted((job.layout.root / "data" / "benchmarks").glob("*.yaml"))
 
 
+def question(job: Job, scored: Scored) -> Question:
+    """What the gate is told beside the scores."""
+    arms = {name: Arm(model=str(model), tokenizer=tokenizer_of(model)) for name, model in scored.models.items()}
+    result = read_record(job.folder / "train" / "result.json", Result)
+    known = {"step": step_of(scored.models["candidate"]), "steps": result.steps, "fault": scored.fault}
+    arms["candidate"] = arms["candidate"].model_copy(update=known)
+    return Question(policy=job.params.promote, assess=job.params.assess, **arms)
+
+
+def tokenizer_of(model: Path) -> str | None:
+    try:
+        return tokenizer_digest(model)
+    except ConfigError:
+        return None
+
+
+def step_of(model: Path) -> int | None:
+    """Where in its training a checkpoint was saved; None: the directory does not say, as one that was released."""
+    progress = model / "state" / "progress.json"
+    return json.loads(progress.read_text(encoding="utf-8"))["step"] if progress.exists() else None
+
+
 @task(cache_policy=NO_CACHE)
-def judge(job: Job, scores: dict[str, Path], candidate: Path, parent_run: str | None) -> Verdict:
-    """Paired comparison and the gate; the verdict and every item's score are kept with the run."""
+def judge(job: Job, scored: Scored, parent_run: str | None) -> Verdict:
+    """The gate's verdict on the scores; it, what it was decided by and every item's score are kept with the run."""
     out = job.folder / "assess"
-    comparisons = paired.compare(scores["parent"], scores["candidate"], out / "suite", job.params.assess)
-    verdict = gate.judge(comparisons, job.params.promote, parent=str(job.parent), candidate=str(candidate))
+    write_record(out / replay.QUESTION, question(job, scored))
+    verdict, listed = replay.decide(out)
+    write_text(out / replay.LISTED, flips.lines(listed))
     write_record(job.folder / "verdict.json", verdict)
     with tracking.run(job.line, "assess", kind="assess", parent_run_id=parent_run) as run:
         run.params(job.params.assess.model_dump(mode="json"))
-        for item in comparisons:
+        for item in verdict.comparisons:
             for arm in ("parent", "candidate", "difference"):
                 run.metrics({f"{item.benchmark}/{item.source}/{arm}": getattr(item, arm).value})
-        for folder in scores.values():
+        for folder in scored.folders.values():
             for file in sorted(folder.glob("*.parquet")):
                 run.artifact(file, folder.name)
-        run.artifact(job.folder / "verdict.json")
+        for file in (out / replay.QUESTION, out / replay.LISTED, job.folder / "verdict.json"):
+            run.artifact(file)
     return verdict

@@ -7,7 +7,7 @@ def run_name() -> str:
     """The verb and what was asked: `refresh nano small`, `train ratio 0.3`."""
     ask = (flow_run.parameters or {}).get("ask") or {}
     given = ask if isinstance(ask, dict) else ask.model_dump()
-    asked = {name: value for name, value in given.items() if value not in (None, False)}
+    asked = {name: value for name, value in given.items() if value not in (None, False) and name != "because"}
     words = [str(asked.pop(name)) for name in ("base", "budget") if name in asked]
     words += [name if value is True else f"{name} {value}" for name, value in asked.items()]
     return " ".join([str(flow_run.flow_name), *words])

@@ -22,9 +22,14 @@ PACKAGES = ("torch", "transformers", "lm_eval", "prefect", "mlflow", "dvc", "num
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=weather)
 def register(job: Job, verdict: Verdict, run_id: str) -> int:
-    """The candidate as a version of the model line; the champion's alias moves only if it was promoted."""
+    """The candidate as a version of the model line; the champion's alias moves only if it was promoted.
+
+    One that asks is the line's challenger: nothing waits for a person, who may come any day (flows/promote.py).
+    """
     tags = {
-        "verdict": "promoted" if verdict.promoted else "refused",
+        "verdict": tracking.SAID[verdict.decision],
+        "gate": verdict.decision,  # stays, whatever a person decides
+        "report": str((job.folder / "report.html").resolve()),
         "reasons": "\n".join(verdict.reasons),
         "parent": str(job.parent_version or job.base.name),
         "question": job.question,
@@ -34,6 +39,8 @@ def register(job: Job, verdict: Verdict, run_id: str) -> int:
     version = tracking.register(job.line, Path(verdict.candidate), run_id, tags)
     if verdict.promoted:
         tracking.promote(job.line, version)
+    elif verdict.decision == "ask":
+        tracking.challenge(job.line, version, verdict.reasons)
     else:
         tracking.refuse(job.line, version, verdict.reasons)
     return version

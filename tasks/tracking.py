@@ -2,7 +2,8 @@
 
 Runs of one model line share an experiment of its name: refresh > sweep > proxy runs; train; assess. The registry
 holds pointers: weights stay where training left them, and a version says where, with the digest of each file.
-`champion` is the version in use, `previous` the one before; a move is written into a tag before the alias moves.
+`champion` is the version in use, `previous` the one before, `challenger` one that waits for a person; a move is written
+into a tag before the alias moves.
 """
 
 import difflib
@@ -18,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from ratoon.config import ConfigError, Role
-from ratoon.records import Observation, Verdict
+from ratoon.records import Decision, Observation, Verdict
 from tasks import reach
 from tasks.reach import TrackingUnavailable, patiently, shown
 
 __all__ = ["Run", "TrackingUnavailable", "Version", "champion", "promote", "register", "rollback", "run"]
 
-CHAMPION, PREVIOUS = "champion", "previous"
+CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+SAID: dict[Decision, str] = {"promote": "promoted", "refuse": "refused", "ask": "asks"}
 BATCH = 900  # MLflow takes 1000 metrics, parameters and tags in one request
 FLUSH_SECONDS = 2.0
 PAUSE_SECONDS = 15.0  # between looks at a store that did not answer while a run went on
@@ -178,7 +180,7 @@ class Run:
         self.tags({"model": str(model)})
 
     def verdict(self, verdict: Verdict, version: int | None = None) -> None:
-        said = "promoted" if verdict.promoted else "refused"
+        said = SAID[verdict.decision]
         self.tags({"verdict": said, "reasons": "\n".join(verdict.reasons), "version": version})
         self.note(f"**{said}**\n\n" + "\n".join(f"- {reason}" for reason in verdict.reasons))
 
@@ -358,29 +360,50 @@ def register(line: str, model: Path, run_id: str, tags: Mapping[str, Any] | None
 
     A pointer is kept with the run: where the files are, their sizes and sha256. Raises ConfigError if there are none.
     """
-    files = {path.name: path for path in sorted(model.glob("*")) if path.is_file()}
-    if "config.json" not in files or not any(name.endswith(".safetensors") for name in files):
-        raise ConfigError(
-            f"{model}: not a model transformers loads; config.json and *.safetensors were expected, "
-            f"found {', '.join(files) or 'nothing'}"
-        )
-    described = {name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for name, path in files.items()}
+    described = describe(model)
     where = str(model.resolve())
     _ask("log_dict", run_id, {"path": where, "files": described}, "model/pointer.json")
     _registered(line)
     # MLflow's server takes a local source only from inside the run's own artifacts: hence the pointer.
     source = f"{_ask('get_run', run_id).info.artifact_uri}/model"
-    weights = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     given = {key: str(value)[:LONGEST_TAG] for key, value in (tags or {}).items()}
     made = _ask(
         "create_model_version",
         line,
         source,
         run_id,
-        tags={**given, "ratoon.path": where, "ratoon.sha256": weights},
+        tags={**given, "ratoon.path": where, "ratoon.sha256": fingerprint(described)},
         await_creation_for=0,  # there is nothing to wait for: the pointer is written
     )
     return int(made.version)
+
+
+def describe(model: Path) -> dict[str, dict[str, Any]]:
+    """Size and digest of each file of a model's directory. Raises ConfigError if it is none."""
+    files = {path.name: path for path in sorted(model.glob("*")) if path.is_file()}
+    if "config.json" not in files or not any(name.endswith(".safetensors") for name in files):
+        raise ConfigError(
+            f"{model}: not a model transformers loads; config.json and *.safetensors were expected, "
+            f"found {', '.join(files) or 'nothing'}"
+        )
+    return {name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for name, path in files.items()}
+
+
+def fingerprint(described: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def intact(line: str, version: int) -> Version:
+    """A version whose directory is what was registered, to the byte. Raises ConfigError if it is not."""
+    path = version_path(line, version)
+    found = _version(_ask("get_model_version", line, str(version)))
+    known = found.tags.get("ratoon.sha256")
+    if known is not None and known != fingerprint(describe(path)):
+        raise ConfigError(
+            f"{line} version {version}: {path} is not what was registered and judged; bring those files back, or "
+            f"refresh again"
+        )
+    return found
 
 
 def _registered(line: str) -> None:
@@ -426,6 +449,11 @@ def champion(line: str) -> Version | None:
     return _aliased(line, CHAMPION)
 
 
+def challenger(line: str) -> Version | None:
+    """The version that waits for a person; None: none does."""
+    return _aliased(line, CHALLENGER)
+
+
 def versions(line: str) -> list[Version]:
     """All of the line, the newest first."""
     found = _ask("search_model_versions", f"name = '{line}'")
@@ -453,17 +481,26 @@ def promote(line: str, version: int, reasons: Sequence[str] = ()) -> None:
     if before is not None and before.version == version:
         return
     said = {"verdict": "promoted", "replaces": str(before.version) if before else "none"}
-    _tag(line, version, {**said, "reasons": "\n".join(reasons)} if reasons else said)
+    tag(line, version, {**said, "reasons": "\n".join(reasons)} if reasons else said)
     _move(line, version, before.version if before else None)
+    waiting = challenger(line)
+    if waiting is not None and waiting.version == version:
+        _ask("delete_registered_model_alias", line, CHALLENGER)
+
+
+def challenge(line: str, version: int, reasons: Sequence[str]) -> None:
+    """`version` waits for a person: the alias `challenger`, and the reasons. The champion stays."""
+    tag(line, version, {"verdict": SAID["ask"], "reasons": "\n".join(reasons)})
+    _ask("set_registered_model_alias", line, CHALLENGER, str(version))
 
 
 def refuse(line: str, version: int, reasons: Sequence[str]) -> None:
     """Keep `version` in the registry with the reasons why it is not the champion. No alias moves."""
-    _tag(line, version, {"verdict": "refused", "reasons": "\n".join(reasons)})
+    tag(line, version, {"verdict": "refused", "reasons": "\n".join(reasons)})
 
 
-def rollback(line: str) -> tuple[int, int]:
-    """Champion and previous change places. Returns (champion before, champion now)."""
+def rollback(line: str, tags: Mapping[str, str] | None = None) -> tuple[int, int]:
+    """Champion and previous change places. Returns (champion before, champion now). Tags go to the one now."""
     now, before = champion(line), _aliased(line, PREVIOUS)
     if now is None or before is None or now.version == before.version:
         raise ConfigError(
@@ -471,12 +508,12 @@ def rollback(line: str) -> tuple[int, int]:
             f"{f'version {now.version} is the only one so far' if now else 'no version was ever promoted'}"
         )
     version_path(line, before.version)
-    _tag(line, before.version, {"replaces": str(now.version), "rolled_back": "to this version"})
+    tag(line, before.version, {"replaces": str(now.version), "rolled_back": "to this version", **(tags or {})})
     _move(line, before.version, now.version)
     return now.version, before.version
 
 
-def _tag(line: str, version: int, tags: Mapping[str, str]) -> None:
+def tag(line: str, version: int, tags: Mapping[str, str]) -> None:
     for key, value in tags.items():
         _ask("set_model_version_tag", line, str(version), key, value[:LONGEST_TAG])
 

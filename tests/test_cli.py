@@ -17,6 +17,8 @@ VERBS = [
     "train",
     "assess",
     "report",
+    "gate",
+    "promote",
     "rollback",
     "up",
     "down",

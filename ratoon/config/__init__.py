@@ -4,7 +4,7 @@ Everything below the door trusts these models: keys are known, numbers in range,
 """
 
 from ratoon.config.amend import Amend
-from ratoon.config.assess import AssessConfig, GateConfig
+from ratoon.config.assess import Approval, AssessConfig, GateConfig, Retreat, Unshown
 from ratoon.config.bases import Base, Gguf, Pretrained, Scratch
 from ratoon.config.benchmarks import Benchmark, HeldOutText, ItemColumns, Items, NextPassage
 from ratoon.config.declaration import ConfigError, Declared, Kind, Name, Role, Share, T, unknown
@@ -34,6 +34,7 @@ from ratoon.config.train import Schedule, TrainConfig
 __all__ = [
     "CONTROLS",
     "Amend",
+    "Approval",
     "Ask",
     "AssessConfig",
     "Base",
@@ -78,6 +79,7 @@ __all__ = [
     "PrepareConfig",
     "Pretrained",
     "RefreshConfig",
+    "Retreat",
     "Retrieval",
     "Role",
     "Schedule",
@@ -92,6 +94,7 @@ __all__ = [
     "Thresholds",
     "Toxicity",
     "TrainConfig",
+    "Unshown",
     "WebPages",
     "base",
     "benchmark",

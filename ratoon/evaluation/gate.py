@@ -1,95 +1,192 @@
-"""Promote or refuse, and why. A pure function of what was measured: the same comparisons give the same verdict.
+"""Promote, refuse or ask, and why. A pure function of what was measured: the same comparisons give the same verdict.
 
-Three demands, each on the whole interval and not on the middle of it: domain text is predicted better, general text
-not worse than the tolerance allows, and no benchmark falls further than it may. The last two are tests of
-non-inferiority: "no significant loss" would let every noisy benchmark pass, here noise counts against the candidate.
+Three demands: domain text is predicted better, general text not worse than the tolerance allows, no benchmark falls
+further than it may. Each is a one-sided test at its margin: the first of superiority, the others of non-inferiority
+("no significant loss" would let every noisy benchmark pass; here noise counts against the candidate). Each has one of
+three answers: shown, contradicted (the contrary is shown), or neither. All tests of a verdict are adjusted together
+(Holm), those that show and those that contradict: of candidates that should not pass, a share of at most `level` does.
+
+Refused: a demand is contradicted, or what must be there is missing or invalid. Promoted: all is shown. In between
+promote.unshown says whether to refuse or to ask a person.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ratoon.config import GateConfig
-from ratoon.records import Comparison, Interval, Verdict
+from ratoon.evaluation import statistics
+from ratoon.evaluation.flips import Against, Golden
+from ratoon.evaluation.sentences import SHORT, asked_of, missed
+from ratoon.records import Comparison, Decision, Demand, Estimate, Flips, Interval, Verdict
+from ratoon.records.verdict import State
+
+WEIGHT: dict[Decision, int] = {"refuse": 0, "ask": 1, "promote": 2}
+NORMAL = 1e6  # degrees of freedom where a record does not say
 
 
-class Finding(NamedTuple):
-    met: bool
-    reason: str
+class Beside(NamedTuple):
+    """What is known of the candidate beside the comparisons."""
+
+    faults: tuple[str, ...] = ()  # why it is not what was asked for
+    flips: tuple[Flips, ...] = ()
+    golden: tuple[tuple[Against, Golden], ...] = ()
+    champion: str | None = None  # where it is another model than the parent
 
 
-def judge(comparisons: tuple[Comparison, ...], config: GateConfig, parent: str, candidate: str) -> Verdict:
-    """Promoted if every demand is met and nothing that had to be measured is missing. Failed demands come first.
+def judge(
+    comparisons: tuple[Comparison, ...],
+    config: GateConfig,
+    parent: str,
+    candidate: str,
+    beside: Beside = Beside(),  # noqa: B008  # frozen
+) -> Verdict:
+    """The verdict, the worst demand first.
 
     parent, candidate   what the two are called, for the record.
     """
-    findings = [*missing(comparisons, config), *(finding(item, config) for item in comparisons)]
-    findings.sort(key=lambda f: f.met)
+    demands = [*invalid(beside.faults), *goldens(beside.golden)]
+    if comparisons or not beside.faults:  # what could not be scored is not missing as well
+        demands += [*missing(comparisons, config), *tested(comparisons, config)]
+    if config.approve == "person":
+        demands.append(waiting())
+    demands.sort(key=lambda demand: WEIGHT[demand.answer])
+    decision = demands[0].answer
     return Verdict(
-        promoted=all(f.met for f in findings),
-        reasons=tuple(f.reason for f in findings),
+        decision=decision,
+        promoted=decision == "promote",
+        reasons=tuple(demand.reason for demand in demands),
         comparisons=comparisons,
         parent=parent,
         candidate=candidate,
+        champion=beside.champion,
+        demands=tuple(demands),
+        level=level_of(comparisons) if comparisons else None,
+        flips=beside.flips,
     )
 
 
-def finding(item: Comparison, config: GateConfig) -> Finding:
+# ---------------------------------------------------------------- what is tested
+
+
+class AtLimit(NamedTuple):
+    """One comparison against its margin."""
+
+    item: Comparison
+    limit: float
+    shown: float  # p that the demand is not met
+    broken: float  # p that it is met
+
+
+def tested(comparisons: Sequence[Comparison], config: GateConfig) -> Iterator[Demand]:
+    tests = [at_limit(item, config) for item in comparisons]
+    shown, broken = (statistics.holm([getattr(one, side) for one in tests]) for side in ("shown", "broken"))
+    for one, p_shown, p_broken in zip(tests, shown, broken, strict=True):
+        yield demand(one, p_shown, p_broken, len(tests), config)
+
+
+def at_limit(item: Comparison, config: GateConfig) -> AtLimit:
+    estimate = estimate_of(item)
+    below, above = statistics.below, statistics.above
+    gain = item.metric == "bits_per_byte" and item.role == "domain"
     if item.metric == "accuracy":
-        return benchmark(item, config)
-    return domain(item, config) if item.role == "domain" else general(item, config)
+        limit = -config.max_benchmark_loss
+        shown, broken = above(estimate, limit), below(estimate, limit)
+    else:
+        limit = -config.min_domain_gain if gain else config.max_general_loss
+        shown, broken = below(estimate, limit), above(estimate, limit)
+    # Two models alike to the last digit lose nothing; where no loss is allowed, that is enough. It is no gain.
+    alike = estimate.error == 0 and estimate.value == limit and not gain
+    return AtLimit(item, limit, 0.0 if alike else shown, broken)
 
 
-def domain(item: Comparison, config: GateConfig) -> Finding:
-    change = _relative(item)
-    met = change.high < -config.min_domain_gain
-    asked = f"at least {config.min_domain_gain:.1%} lower" if config.min_domain_gain else "lower"
-    gain = "a gain of that size" if config.min_domain_gain else "a gain"
-    short = "" if met else "; it is a loss" if change.low > 0 else f"; {gain} is not shown"
-    return Finding(met, f"domain text {item.source}: bits per byte {_percent(change)}, asked for {asked}{short}")
-
-
-def general(item: Comparison, config: GateConfig) -> Finding:
-    change = _relative(item)
-    met = change.high <= config.max_general_loss
-    short = (
-        "" if met else "; too much" if change.low > config.max_general_loss else "; that it stays below is not shown"
-    )
-    allowed = f"allowed {config.max_general_loss:+.1%}"
-    return Finding(met, f"general text {item.source}: bits per byte {_percent(change)}, {allowed}{short}")
-
-
-def benchmark(item: Comparison, config: GateConfig) -> Finding:
-    change = item.difference
-    met = change.low >= -config.max_benchmark_loss
-    points = f"{100 * change.value:+.1f} points [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
-    lost = change.high < -config.max_benchmark_loss
-    short = "" if met else "; too much" if lost else "; that it stays above is not shown, more items would tell"
-    return Finding(
-        met,
-        f"{item.benchmark} on {item.source}: accuracy {item.parent.value:.1%} to {item.candidate.value:.1%}, {points}, "
-        f"allowed {-100 * config.max_benchmark_loss:+.1f}{short}",
+def demand(one: AtLimit, p_shown: float, p_broken: float, tests: int, config: GateConfig) -> Demand:
+    item, level = one.item, level_of([one.item])
+    kind, unshown = asked_of(item, config)
+    state: State = "shown" if p_shown <= level else "contradicted" if p_broken <= level else "not shown"
+    answer: Decision = "promote" if state == "shown" else "refuse" if state == "contradicted" else unshown
+    crowd = f" among {tests} tests at once" if state == "not shown" and one.shown <= level else ""
+    return Demand(
+        kind=kind,
+        benchmark=item.benchmark,
+        source=item.source,
+        state=state,
+        answer=answer,
+        reason=SHORT[kind](item, config) + missed(kind, state, item, config) + crowd,
+        limit=one.limit + 0.0,  # a margin of zero has no sign
+        p_shown=one.shown,
+        p_shown_holm=p_shown,
+        p_broken=one.broken,
+        p_broken_holm=p_broken,
     )
 
 
-def missing(comparisons: tuple[Comparison, ...], config: GateConfig) -> Iterator[Finding]:
+def estimate_of(item: Comparison) -> Estimate:
+    """What the comparison kept for tests; of an older record, read off its interval."""
+    change: Interval = item.relative or item.difference
+    if item.tested:
+        return item.tested
+    from scipy.special import ndtri
+
+    width = (change.high - change.low) / 2
+    return Estimate(value=change.value, error=width / float(ndtri((1 + change.confidence) / 2)), freedom=NORMAL)
+
+
+def level_of(comparisons: Sequence[Comparison]) -> float:
+    return (1 - comparisons[0].difference.confidence) / 2
+
+
+# ---------------------------------------------------------------- what must be there
+
+
+def invalid(faults: Iterable[str]) -> Iterator[Demand]:
+    for fault in faults:
+        yield Demand(kind="valid", state="contradicted", answer="refuse", reason=fault)
+
+
+def missing(comparisons: Sequence[Comparison], config: GateConfig) -> Iterator[Demand]:
     """What nobody measured was not passed."""
+
+    def absent(reason: str) -> Demand:
+        return Demand(kind="measured", state="not shown", answer="refuse", reason=reason)
+
     for role in ("domain", "general"):
         if not any(item.role == role and item.metric == "bits_per_byte" for item in comparisons):
-            yield Finding(False, f"{role} text: bits per byte were not measured on any {role} source")
+            yield absent(f"{role} text: bits per byte were not measured on any {role} source")
     # A loss of 1 is any loss: then no benchmark is asked for.
     if config.max_benchmark_loss < 1 and not any(item.metric == "accuracy" for item in comparisons):
-        yield Finding(False, "benchmarks: no accuracy was measured, so a fall of it is not excluded")
+        yield absent("benchmarks: no accuracy was measured, so a fall of it is not excluded")
     measured = {(item.benchmark, item.source) for item in comparisons}
     for name in sorted({item.benchmark for item in comparisons}):
         for source in sorted({item.source for item in comparisons}):
             if (name, source) not in measured:
-                yield Finding(False, f"{name} on {source}: not measured, though other sources have it")
+                yield absent(f"{name} on {source}: not measured, though other sources have it")
 
 
-def _relative(item: Comparison) -> Interval:
-    assert item.relative is not None, "bits per byte are compared with their relative change"
-    return item.relative
+def goldens(found: Iterable[tuple[Against, Golden]]) -> Iterator[Demand]:
+    for against, golden in found:
+        name, several = golden.benchmark, f"golden items of {golden.benchmark}"
+        if golden.absent:
+            reason = f"{several}: {len(golden.absent)} are not among the items scored: {some(golden.absent)}"
+            yield Demand(kind="measured", benchmark=name, state="not shown", answer="refuse", reason=reason)
+        elif golden.flipped:
+            lost = f"{len(golden.flipped)} of {golden.right} that the {against} had right are wrong now"
+            yield Demand(
+                kind="golden",
+                benchmark=name,
+                state="contradicted",
+                answer="refuse",
+                reason=f"{several}: {lost}: {some(golden.flipped)}",
+                flipped=golden.flipped,
+            )
+        else:
+            kept = f"all {golden.right} that the {against} had right are right still, of {golden.items}"
+            yield Demand(kind="golden", benchmark=name, state="shown", answer="promote", reason=f"{several}: {kept}")
 
 
-def _percent(change: Interval) -> str:
-    return f"{100 * change.value:+.1f}% [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
+def some(ids: Sequence[str], most: int = 3) -> str:
+    return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")
+
+
+def waiting() -> Demand:
+    reason = "approval: a person promotes in this line (promote.approve): `ratoon promote`"
+    return Demand(kind="approval", state="not shown", answer="ask", reason=reason)

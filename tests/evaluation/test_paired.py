@@ -9,10 +9,10 @@ import pyarrow.parquet as parquet
 import pytest
 
 from ratoon.config import AssessConfig, Benchmark, ConfigError
-from ratoon.evaluation import harness, paired, suite
+from ratoon.evaluation import harness, paired, statistics, suite
 from ratoon.records import Interval, write
 
-CONFIG = AssessConfig(bootstrap=400)
+CONFIG = AssessConfig()
 SETTINGS = harness.Settings(row_tokens=128, precision="fp32", device="cpu", lm_eval="0")
 
 
@@ -43,12 +43,16 @@ def scored(folder, tests, seed, bits=2.0, right=0.5, **changes):
     return folder
 
 
-def test_a_model_ties_with_itself_everywhere_and_without_any_width(tests, tmp_path):
+def test_a_model_ties_with_itself_everywhere(tests, tmp_path):
     model = scored(tmp_path / "model", tests, seed=1)
     for item in paired.compare(model, model, tests, CONFIG):
         assert item.outcome == "tie"
-        assert (item.difference.low, item.difference.value, item.difference.high) == (0, 0, 0)
+        assert item.difference.value == 0
+        assert (item.p, item.p_holm) == (1, 1)
         assert item.parent == item.candidate
+        # Bits agree to the last digit; that no answer differs says little of the answers not asked for.
+        assert item.difference.high == pytest.approx(-item.difference.low)
+        assert (item.difference.high > 0) == (item.metric == "accuracy")
 
 
 def test_swapping_the_arms_swaps_wins_and_losses(tests, tmp_path):
@@ -58,6 +62,7 @@ def test_swapping_the_arms_swaps_wins_and_losses(tests, tmp_path):
     assert {item.outcome for item in back} == {"loss"}
     for a, b in zip(there, back, strict=True):
         assert [a.difference.low, a.difference.high] == pytest.approx([-b.difference.high, -b.difference.low])
+        assert a.p == pytest.approx(b.p)
 
 
 def test_each_comparison_says_what_was_compared(tests, tmp_path):
@@ -82,6 +87,16 @@ def test_the_order_of_items_changes_nothing(tests, tmp_path):
     assert paired.compare(old, new, tests, CONFIG) == before
 
 
+def test_adjusted_values_and_what_would_be_seen_stand_beside_each_comparison(tests, tmp_path):
+    old, new = scored(tmp_path / "old", tests, 1), scored(tmp_path / "new", tests, 2)
+    items = paired.compare(old, new, tests, CONFIG)
+    assert all(item.p <= item.p_holm <= 1 for item in items)
+    (first, *_) = items
+    alone = statistics.detectable(first.tested, CONFIG.level / len(items))
+    assert first.detectable == pytest.approx(alone)
+    assert first.documents == 20
+
+
 def drawn(draw, documents):
     """Texts of different length and difficulty, scored by two models of which one needs 1% fewer bits."""
     weight = draw.lognormal(6, 0.7, documents)
@@ -90,13 +105,12 @@ def drawn(draw, documents):
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says():
-    draw, config = np.random.default_rng(5), AssessConfig(bootstrap=300, confidence=0.9)
-    effects = [paired.effect(drawn(draw, 80), config, relative=True) for _ in range(300)]
-    covered = np.mean([e.relative.low <= -0.01 <= e.relative.high for e in effects])
-    # Three standard errors of 300 trials around 90%, and the percentile interval's own shortfall at 80 documents.
-    assert 0.83 < covered < 0.95
-    covered = np.mean([e.difference.low <= -0.02 <= e.difference.high for e in effects])
-    assert 0.83 < covered < 0.95
+    draw = np.random.default_rng(5)
+    effects = [paired.effect(drawn(draw, 50), CONFIG, relative=True) for _ in range(1500)]
+    # Three standard errors of 1,500 trials around 95%.
+    for truth, found in ((-0.01, "relative"), (-0.02, "difference")):
+        covered = np.mean([getattr(e, found).low <= truth <= getattr(e, found).high for e in effects])
+        assert 0.933 < covered < 0.967
 
 
 def test_pairing_sees_what_two_separate_intervals_would_not():
@@ -105,36 +119,24 @@ def test_pairing_sees_what_two_separate_intervals_would_not():
     assert found.difference.high - found.difference.low < alone / 3
 
 
-def test_the_interval_is_the_bootstrap_worked_out_one_document_at_a_time():
-    pairs = drawn(np.random.default_rng(3), 30)
-    parent, difference = paired.resample(pairs, CONFIG)
-    times = np.random.default_rng(CONFIG.seed).multinomial(30, np.full(30, 1 / 30), size=CONFIG.bootstrap)[7]
-    picked = [i for i in range(30) for _ in range(times[i])]
-    assert len(picked) == 30
-    assert parent[7] == pytest.approx(sum(pairs.parent[picked]) / sum(pairs.weight[picked]))
-    assert parent[7] + difference[7] == pytest.approx(sum(pairs.candidate[picked]) / sum(pairs.weight[picked]))
-
-
-def test_a_large_suite_is_resampled_piece_by_piece_with_the_same_result(monkeypatch):
-    pairs = drawn(np.random.default_rng(3), 30)
-    whole = paired.resample(pairs, CONFIG)
-    monkeypatch.setattr(paired, "WEIGHTS_AT_ONCE", 1000)
-    assert np.allclose(paired.resample(pairs, CONFIG), whole, rtol=1e-12)
-
-
 def test_items_of_one_document_stand_and_fall_together():
-    draw = np.random.default_rng(11)
-    right = draw.integers(0, 2, (2, 100)).astype(float)
-    single = paired.Pairs(right[0], right[1], np.ones(100), 100)
-    tripled = paired.Pairs(3 * right[0], 3 * right[1], np.full(100, 3.0), 300)
-    assert paired.effect(tripled, CONFIG, False) == paired.effect(single, CONFIG, False)
+    pairs = drawn(np.random.default_rng(11), 100)
+    tripled = paired.Pairs(3 * pairs.parent, 3 * pairs.candidate, 3 * pairs.weight, 300)
+    one, three = paired.effect(pairs, CONFIG, True), paired.effect(tripled, CONFIG, True)
+    assert [three.relative.low, three.relative.high] == pytest.approx([one.relative.low, one.relative.high])
+    right = np.random.default_rng(11).integers(0, 2, (2, 100)).astype(float)
+    single = paired.effect(paired.Pairs(right[0], right[1], np.ones(100), 100), CONFIG, False)
+    thrice = paired.effect(paired.Pairs(3 * right[0], 3 * right[1], np.full(100, 3.0), 300), CONFIG, False)
+    assert thrice.p == pytest.approx(single.p)
+    assert thrice.tested.error == pytest.approx(single.tested.error, rel=0.03)
 
 
 @pytest.mark.parametrize(("low", "high", "lower", "higher"), [(-2, -1, "win", "loss"), (-1, 1, "tie", "tie")])
 def test_a_win_is_an_interval_wholly_on_the_better_side(low, high, lower, higher):
     difference = Interval(value=(low + high) / 2, low=low, high=high, confidence=0.95)
-    assert paired.outcome(difference, lower_is_better=True) == lower
-    assert paired.outcome(difference, lower_is_better=False) == higher
+    assert paired.outcome(difference, 0.01, lower_is_better=True) == lower
+    assert paired.outcome(difference, 0.01, lower_is_better=False) == higher
+    assert paired.outcome(difference, 0.06, lower_is_better=False) == "tie"
 
 
 def spoil(folder, change):

@@ -11,24 +11,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ratoon.config import ConfigError, Role
+from ratoon.records.basis import Interval, Record
+from ratoon.records.verdict import Comparison as Comparison
+from ratoon.records.verdict import Decision as Decision
+from ratoon.records.verdict import Demand as Demand
+from ratoon.records.verdict import Estimate as Estimate
+from ratoon.records.verdict import Flips as Flips
+from ratoon.records.verdict import Outcome as Outcome
+from ratoon.records.verdict import Verdict
 
 T = TypeVar("T", bound=BaseModel)
-
-
-class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Interval(Record):
-    """A number with the range it lies in at the stated confidence."""
-
-    value: float
-    low: float
-    high: float
-    confidence: float = Field(gt=0, lt=1)
 
 
 class Funnel(Record):
@@ -213,30 +208,6 @@ class Choice(Record):
         None, description="of those swept; none: train.schedule", exclude_if=lambda found: found is None
     )
     warnings: tuple[str, ...] = ()
-
-
-class Comparison(Record):
-    """Parent against candidate on the same items of one benchmark."""
-
-    benchmark: str
-    source: str
-    role: Role
-    metric: Literal["bits_per_byte", "accuracy"]
-    items: int
-    parent: Interval
-    candidate: Interval
-    difference: Interval = Field(description="candidate - parent")
-    relative: Interval | None = Field(None, description="difference / parent; bits_per_byte only")
-    outcome: Literal["win", "tie", "loss"]
-    samples: str | None = Field(None, description="file of the per-item scores, relative to the record")
-
-
-class Verdict(Record):
-    promoted: bool
-    reasons: tuple[str, ...]
-    comparisons: tuple[Comparison, ...]
-    parent: str
-    candidate: str
 
 
 class Lineage(Record):

@@ -1,0 +1,17 @@
+"""A version becomes the champion by a person's word. Nothing waits for it: it is a run of its own, on any day."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from ratoon.config import Approval
+from tasks.approve import approve
+from tasks.names import run_name
+
+
+@flow(name="promote", flow_run_name=run_name)
+def promote(ask: Approval) -> dict[str, Any]:
+    """Check that the version is of this line, is what was judged, and loads; then move the champion's alias to it."""
+    return asdict(approve(Path.cwd(), ask))

@@ -1,0 +1,17 @@
+"""Back to the champion before."""
+
+from pathlib import Path
+
+from prefect import flow
+
+from ratoon.config import Retreat
+from tasks.approve import retreat
+from tasks.names import run_name
+
+LAST = Retreat()  # type: ignore[call-arg]
+
+
+@flow(name="rollback", flow_run_name=run_name)
+def rollback(ask: Retreat = LAST) -> dict[str, str | int]:
+    """Champion and previous change places; weights stay where they are. A second time brings the first back."""
+    return retreat(Path.cwd(), ask)

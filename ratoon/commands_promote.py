@@ -1,0 +1,83 @@
+"""What the commands that decide do: judge again, promote by a person's word, go back."""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ratoon.commands import DONE, VERDICT, call_flow, line_of
+from ratoon.config import Approval, ConfigError, GateConfig, Retreat, parse, read_yaml
+from ratoon.records import Flips, Verdict, read
+
+
+def gate(asked: argparse.Namespace, root: Path | None) -> int:
+    from ratoon.evaluation import replay
+
+    folder = scores_of(asked, root)
+    question = read(folder / replay.QUESTION, replay.Question)
+    if asked.params:
+        policy = parse(GateConfig, read_yaml(asked.params).get("promote") or {}, f"{asked.params}: promote")
+        question = question.model_copy(update={"policy": policy})
+    verdict = replay.decide(folder, question).verdict
+    kept = folder.parent / "verdict.json"
+    known = read(kept, Verdict) if kept.exists() else None
+    if asked.json:
+        print(verdict.model_dump_json(indent=2))
+    else:
+        print("\n".join(told(verdict, known)))
+    return VERDICT[verdict.decision]
+
+
+def scores_of(asked: argparse.Namespace, root: Path | None) -> Path:
+    """The folder `assess` that is meant."""
+    if asked.folder is not None:
+        inner = asked.folder / "assess"
+        return inner if inner.is_dir() else asked.folder
+    if root is None:
+        raise ConfigError("ratoon gate: no params.yaml here or above; name a refresh's folder")
+    from ratoon.layout import Layout
+
+    layout, line = Layout(root), line_of(asked, root)
+    if not layout.latest(line).exists():
+        raise ConfigError(f"no refresh of {line} has come to a verdict yet; run `ratoon refresh`, or name a folder")
+    name = json.loads(layout.latest(line).read_text(encoding="utf-8"))["folder"]
+    return layout.refreshes(line) / name / "assess"
+
+
+def told(verdict: Verdict, known: Verdict | None) -> Iterator[str]:
+    yield verdict.decision
+    yield from (f"  {demand.answer:<8} {demand.reason}" for demand in verdict.demands)
+    won = verdict.outcomes
+    yield f"  won {won['win']}, tied {won['tie']}, lost {won['loss']} of {len(verdict.comparisons)} comparisons"
+    yield from (f"  {flips(one)}" for one in verdict.flips)
+    if known is not None:
+        yield f"  as in verdict.json: {'yes' if known == verdict else f'no, there it is {known.decision}'}"
+
+
+def flips(found: Flips) -> str:
+    rate = found.negative_rate
+    return (
+        f"{found.benchmark} on {found.source}, against the {found.against}: {found.negative} answers went wrong "
+        f"({rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}]), {found.positive} became right, of {found.items}"
+    )
+
+
+def promote(asked: argparse.Namespace, root: Path) -> int:
+    given = {name: getattr(asked, name) for name in Approval.model_fields}
+    done: dict[str, Any] = call_flow("promote", parse(Approval, given, "command line"), root).result()
+    if asked.json:
+        print(json.dumps(done, indent=2))
+        return DONE
+    was = f" (was {done['replaces']})" if done["replaces"] is not None else ""
+    print(f"{done['model']}: champion is version {done['version']}{was}, by {asked.by}")
+    print("\n".join([*(f"note: {note}" for note in done["notes"]), f"report: {done['report'] or 'none'}"]))
+    return DONE
+
+
+def rollback(asked: argparse.Namespace, root: Path) -> int:
+    given = {name: getattr(asked, name) for name in Retreat.model_fields}
+    said = call_flow("rollback", parse(Retreat, given, "command line"), root).result()
+    line, before, after = said["model"], said["from"], said["to"]
+    print(json.dumps(said) if asked.json else f"{line}: champion is version {after} again (was {before})")
+    return DONE

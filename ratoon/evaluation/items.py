@@ -1,0 +1,88 @@
+"""The scores of two models item by item, on the same items or not at all."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ratoon.config import ConfigError
+from ratoon.evaluation.harness import Scores
+from ratoon.evaluation.suite import Suite, Task
+from ratoon.records import read
+
+if TYPE_CHECKING:
+    import polars
+
+KEY = ("doc_hash", "prompt_hash")
+
+
+def check(parent: Path, candidate: Path, tests: Suite) -> None:
+    """Refuse to compare models that were scored on another suite, or under different settings."""
+    old, new = read(parent / "scores.json", Scores), read(candidate / "scores.json", Scores)
+    for folder, scores in ((parent, old), (candidate, new)):
+        if scores.suite != tests.digest:
+            raise ConfigError(
+                f"{folder}: scored on suite {scores.suite[:12]}, not on {tests.digest[:12]}; assess both models again"
+            )
+    if old.settings != new.settings:
+        raise ConfigError(
+            f"parent and candidate were scored under different settings: {parent}: {old.settings}; "
+            f"{candidate}: {new.settings}; assess both under the same"
+        )
+
+
+def table(folder: Path, task: Task, columns: Sequence[str] = ()) -> "polars.DataFrame":
+    """Hashes, document, value and weight of every item of a task, and the columns asked for besides."""
+    import polars
+
+    bits = task.metric == "bits_per_byte"
+    value = -polars.col("loglik_nats").list.first() / np.log(2) if bits else polars.col("correct").cast(polars.Float64)
+    weight = polars.col("bytes").cast(polars.Float64) if bits else polars.lit(1.0)
+    file = folder / f"{task.name}.parquet"
+    try:
+        found = polars.scan_parquet(file, glob=False)
+        return found.select(*KEY, "document", *columns, value=value, weight=weight).collect()
+    except (polars.exceptions.PolarsError, OSError) as error:
+        raise ConfigError(
+            f"{file}: per-item scores are missing or damaged: {error}; delete {folder} and assess again"
+        ) from error
+
+
+def aligned(
+    parent: "polars.DataFrame", candidate: "polars.DataFrame", task: Task
+) -> tuple["polars.DataFrame", "polars.DataFrame"]:
+    """Both arms with the same item in the same row, found by the hashes of item and prompt; never by position."""
+    old, new = keys(parent), keys(candidate)
+    order_old, order_new = np.lexsort(old[::-1]), np.lexsort(new[::-1])
+    first, second = [key[order_old] for key in old], [key[order_new] for key in new]
+    again = len(old[0]) > 1 and bool(np.all([key[1:] == key[:-1] for key in first], axis=0).any())
+    if again or not all(np.array_equal(a, b) for a, b in zip(first, second, strict=True)):
+        raise ConfigError(apart(parent, candidate, task))
+    return parent[order_old], candidate[order_new]
+
+
+def keys(found: "polars.DataFrame") -> list[np.ndarray]:
+    """128 bits of hash and prompt: text is compared once, numbers ever after. Two items do not share them."""
+    import polars
+
+    joined = polars.concat_str(KEY, separator=" ")
+    return [found.select(joined.hash(seed=seed)).to_series().to_numpy() for seed in (1, 2)]
+
+
+def apart(parent: "polars.DataFrame", candidate: "polars.DataFrame", task: Task) -> str:
+    only_old = parent.unique(KEY).join(candidate, on=KEY, how="anti").height
+    only_new = candidate.unique(KEY).join(parent, on=KEY, how="anti").height
+    return (
+        f"{task.name}: parent and candidate were not scored on the same items: {parent.height} and "
+        f"{candidate.height} items, {only_old} only of the parent, {only_new} only of the candidate; "
+        f"assess both models on one suite again"
+    )
+
+
+def documents(found: "polars.DataFrame") -> tuple[list[str], np.ndarray]:
+    """The documents in the order of their names, and which of them each row is of."""
+    import polars
+
+    names = found["document"].unique().sort()
+    return names.to_list(), found["document"].cast(polars.Enum(names)).to_physical().to_numpy()

@@ -1,0 +1,75 @@
+"""What the gate says of a demand: a sentence with its numbers."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from ratoon.config import GateConfig
+from ratoon.records import Comparison, Interval
+from ratoon.records.verdict import Kind, State
+
+
+def asked_of(item: Comparison, config: GateConfig) -> tuple[Kind, Literal["refuse", "ask"]]:
+    """Which demand a comparison belongs to, and what follows where it is neither shown nor contradicted."""
+    if item.metric == "accuracy":
+        return "benchmark", config.unshown.benchmarks
+    return ("gain", config.unshown.gain) if item.role == "domain" else ("retention", config.unshown.retention)
+
+
+def gain(item: Comparison, config: GateConfig) -> str:
+    asked = f"at least {config.min_domain_gain:.1%} lower" if config.min_domain_gain else "lower"
+    return f"domain text {item.source}: bits per byte {_percent(_relative(item))}, asked for {asked}"
+
+
+def retention(item: Comparison, config: GateConfig) -> str:
+    allowed = f"allowed {config.max_general_loss:+.1%}"
+    return f"general text {item.source}: bits per byte {_percent(_relative(item))}, {allowed}"
+
+
+def benchmark(item: Comparison, config: GateConfig) -> str:
+    change = item.difference
+    points = f"{100 * change.value:+.1f} points [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
+    return (
+        f"{item.benchmark} on {item.source}: accuracy {item.parent.value:.1%} to {item.candidate.value:.1%}, {points}, "
+        f"allowed {-100 * config.max_benchmark_loss:+.1f}"
+    )
+
+
+SHORT: dict[str, Callable[[Comparison, GateConfig], str]] = {
+    "gain": gain,
+    "retention": retention,
+    "benchmark": benchmark,
+}
+
+
+def missed(kind: Kind, state: State, item: Comparison, config: GateConfig) -> str:
+    """What is wrong with it; nothing where it is met."""
+    if state == "shown":
+        return ""
+    if kind == "gain":
+        if state == "contradicted":
+            return "; too little" if _relative(item).value < 0 else "; it is a loss"
+        size = "a gain of that size" if config.min_domain_gain else "a gain"
+        return f"; {size} is not shown{_power(item, -config.min_domain_gain, -1)}"
+    if state == "contradicted":
+        return "; too much"
+    if kind == "retention":
+        return f"; that it stays below is not shown{_power(item, config.max_general_loss, -1)}"
+    return f"; that it stays above is not shown{_power(item, -config.max_benchmark_loss, 1)}"
+
+
+def _power(item: Comparison, limit: float, better: Literal[-1, 1]) -> str:
+    """What the truth would have to be for this many documents to show it."""
+    if item.detectable is None or item.documents is None:
+        return ", more items would tell"
+    unit, beyond = " points" if item.metric == "accuracy" else "%", "less" if better < 0 else "more"
+    truth = f"{100 * (limit + better * item.detectable):+.1f}{unit} or {beyond}"
+    return f" ({item.documents} documents show it where the truth is {truth})"
+
+
+def _relative(item: Comparison) -> Interval:
+    assert item.relative is not None, "bits per byte are compared with their relative change"
+    return item.relative
+
+
+def _percent(change: Interval) -> str:
+    return f"{100 * change.value:+.1f}% [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"

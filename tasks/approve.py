@@ -1,0 +1,72 @@
+"""A person's word: which version is the champion."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_link_artifact
+from prefect.cache_policies import NO_CACHE
+
+from ratoon import config
+from ratoon.config import Approval, Retreat
+from ratoon.lm.load import load_model, load_tokenizer
+from tasks import tracking
+from tasks.retry import weather
+
+
+@dataclass(frozen=True)
+class Promoted:
+    model: str
+    version: int
+    replaces: int | None
+    report: str | None
+    notes: tuple[str, ...]  # what the person may want to know, and did not have to
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=weather)
+def approve(root: Path, asked: Approval) -> Promoted:
+    """Make the version the champion, with the person's name and reason in its tags.
+
+    Raises ConfigError where the line has no such version, its files are not those that were judged, or do not load.
+    """
+    line = asked.model or config.load(root).refresh.line
+    found = tracking.intact(line, asked.version)
+    load_model(found.path, bf16=True)
+    load_tokenizer(found.path)
+    before = tracking.champion(line)
+    notes = tuple(noted(found, before))
+    if before is None or before.version != asked.version:
+        said = {"approved_by": asked.by, "approved_because": asked.because, "approved_at": now()}
+        tracking.tag(line, asked.version, said)
+        tracking.promote(line, asked.version)
+    report = found.tags.get("report")
+    if report and Path(report).exists():
+        key = "".join(c if c.isalnum() else "-" for c in line.lower())
+        create_link_artifact(key=f"{key}-report", link=Path(report).as_uri(), link_text="report")
+    return Promoted(line, asked.version, before.version if before else None, report, notes)
+
+
+def noted(found: tracking.Version, before: tracking.Version | None) -> list[str]:
+    notes = []
+    if before is not None and before.version == found.version:
+        return [f"version {found.version} is the champion already; nothing changed"]
+    if found.tags.get("gate") == "refuse":
+        notes.append(f"the gate refused it: {found.tags.get('reasons', '').splitlines()[0]}")
+    parent = found.tags.get("parent", "")
+    if before is not None and parent.isdigit() and int(parent) != before.version:
+        notes.append(f"it was judged against version {parent}; the champion it replaces is {before.version}")
+    return notes
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=weather)
+def retreat(root: Path, asked: Retreat) -> dict[str, str | int]:
+    """Champion and previous change places."""
+    line = asked.model or config.load(root).refresh.line
+    said = {"rolled_back_by": asked.by, "rolled_back_because": asked.because, "rolled_back_at": now()}
+    before, after = tracking.rollback(line, {key: value for key, value in said.items() if value})
+    return {"model": line, "from": before, "to": after}
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
