@@ -46,6 +46,8 @@ def score_both(job: Job, candidate: Path) -> dict[str, Path]:
                 precision="fp32" if recipe.precision == "fp32" else "bf16",
                 threads=recipe.threads,
                 report=report,
+                runner=job.params.assess.runner,
+                cache=job.layout.score_cache,
             )
     return {name: out / name for name in models}
 

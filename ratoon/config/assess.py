@@ -1,8 +1,13 @@
 """assess and promote: how the candidate is measured, and what it must show."""
 
+from typing import Literal
+
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from ratoon.config.declaration import Declared, Share
+from ratoon.config.generation import GenerationConfig
+
+WRITING = GenerationConfig()  # type: ignore[call-arg]
 
 
 class AssessConfig(Declared):
@@ -13,6 +18,14 @@ class AssessConfig(Declared):
     bootstrap: PositiveInt = Field(2000, ge=200)
     confidence: float = Field(0.95, gt=0.5, lt=1)
     seed: int = 0
+    runner: Literal["ratoon", "lm_eval"] = Field(
+        "ratoon",
+        description="who scores: both give the same numbers, ratoon sooner",
+        exclude_if=lambda it: it == "ratoon",
+    )
+    generation: GenerationConfig | None = Field(
+        WRITING, description="health of what the models write; none: not looked at", exclude_if=lambda it: it == WRITING
+    )
 
 
 class GateConfig(Declared):

@@ -1,9 +1,11 @@
 """Is what a model wrote right, and has it the form that was asked for?
 
-Both look at the text alike: small letters, no punctuation, blanks as one. Form comes before truth: an output of the
-wrong form is a failure to follow, not to know (valid-output recall, VOR). What is a form is the item's to say:
-`pattern`, a regular expression the whole output must match but for blanks around it, or `labels`, of which it must be
-one. Without either anything that is not empty is valid.
+Right is what equals an accepted answer in small letters and without punctuation, as lm-eval's exact_match asked to
+ignore both; where an answer is punctuation alone, such as an operator, it must be that one (lm-eval takes any).
+
+Form comes before truth: an output of the wrong form is a failure to follow, not to know (valid-output recall, VOR). The
+form is the item's to say: `pattern`, a regular expression the whole output must match but for blanks around it, or
+`labels`, of which it must be one. Without either anything that is not empty is valid.
 """
 
 import re
@@ -15,13 +17,14 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalised(text: str) -> str:
-    return " ".join(text.lower().translate(PUNCTUATION).split())
+    return text.lower().translate(PUNCTUATION)
 
 
 def is_correct(output: str, answers: Sequence[str]) -> bool:
-    # Punctuation alone may be an answer, such as an operator: then it is compared as it stands.
-    said = normalised(output)
-    return any(said == normalised(it) if normalised(it) else output.strip() == it.strip() for it in answers)
+    said = output.strip()
+    return any(
+        normalised(said) == normalised(answer) if normalised(answer) else said == answer.strip() for answer in answers
+    )
 
 
 def is_valid(output: str, item: dict[str, Any]) -> bool:
