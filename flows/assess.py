@@ -5,9 +5,11 @@ from pathlib import Path
 from prefect import flow
 
 from ratoon.config import Ask
+from ratoon.report import health
 from tasks.assess import candidate_of, judge, score_both
 from tasks.names import run_name
 from tasks.prepare import open_job
+from tasks.writing import look_at_writing
 
 
 @flow(name="assess", flow_run_name=run_name)
@@ -15,5 +17,8 @@ def assess(ask: Ask, parent_run: str | None = None) -> dict[str, str | bool]:
     """Score parent and candidate on held-out text and benchmarks, compare them in pairs, and judge."""
     job = open_job(Path.cwd(), ask)
     candidate = candidate_of(job)
-    verdict = judge(job, score_both(job, candidate), parent_run)
-    return {"decision": verdict.decision, "promoted": verdict.promoted, "reasons": " ".join(verdict.reasons)}
+    scored = score_both(job, candidate)
+    written = "" if scored.fault else health.text(look_at_writing(job, scored.folders, candidate, parent_run))
+    verdict = judge(job, scored, parent_run)
+    said = {"decision": verdict.decision, "promoted": verdict.promoted, "reasons": " ".join(verdict.reasons)}
+    return said | ({"health": "\n" + written} if written else {})

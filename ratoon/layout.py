@@ -33,6 +33,11 @@ class Layout:
         """Everything that is neither in Git nor under DVC: runs, databases, caches."""
         return self.root / ".ratoon"
 
+    @property
+    def score_cache(self) -> Path:
+        """Scores of models by what decides them, for all refreshes of all lines."""
+        return self.state / "scores"
+
     def refreshes(self, line: str) -> Path:
         return self.state / "refreshes" / line
 

@@ -78,6 +78,8 @@ def score_one(job: Job, model: Path, out: Path, report: Callable[[int, int], Non
         precision="fp32" if recipe.precision == "fp32" else "bf16",
         threads=recipe.threads,
         report=report,
+        runner=job.params.assess.runner,
+        cache=job.layout.score_cache,
     )
 
 

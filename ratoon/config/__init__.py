@@ -11,6 +11,7 @@ from ratoon.config.declaration import ConfigError, Declared, Kind, Name, Role, S
 from ratoon.config.decontaminate import Decontaminate, HeldOutTargets
 from ratoon.config.engine import Engine
 from ratoon.config.filters import DateFilter, LanguageFilter, LicenseFilter, Toxicity
+from ratoon.config.generation import GenerationConfig
 from ratoon.config.mixture import Curriculum, Length, MixtureConfig, Phase
 from ratoon.config.params import Ask, Params, RefreshConfig
 from ratoon.config.prefixes import Prefixes
@@ -52,6 +53,7 @@ __all__ = [
     "Engine",
     "Files",
     "GateConfig",
+    "GenerationConfig",
     "Gguf",
     "HeldOut",
     "HeldOutTargets",

@@ -5,6 +5,9 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from ratoon.config.declaration import Declared, Name, Share
+from ratoon.config.generation import GenerationConfig
+
+WRITING = GenerationConfig()  # type: ignore[call-arg]
 
 
 class AssessConfig(Declared):
@@ -17,6 +20,14 @@ class AssessConfig(Declared):
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of intervals; the gate tests at half of the rest")
     seed: int = 0
+    runner: Literal["ratoon", "lm_eval"] = Field(
+        "ratoon",
+        description="who scores: both give the same numbers, ratoon sooner",
+        exclude_if=lambda it: it == "ratoon",
+    )
+    generation: GenerationConfig | None = Field(
+        WRITING, description="health of what the models write; none: not looked at", exclude_if=lambda it: it == WRITING
+    )
 
     @property
     def level(self) -> float:

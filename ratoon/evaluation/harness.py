@@ -1,19 +1,23 @@
-"""A model scored on a suite by lm-eval, without a network; every item's score is kept."""
+"""A model scored on a suite, without a network; every item's score is kept.
+
+Our own scorer reads each context once and takes a loss only where one is asked for; lm-eval is the reference it is held
+to (`runner: lm_eval`), and scores tasks of kinds that are lm-eval's own.
+"""
 
 import hashlib
 import importlib.metadata
-import logging
-import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from ratoon.config import ConfigError, read_yaml
+from ratoon.config import ConfigError
+from ratoon.evaluation import samples
 from ratoon.evaluation.folder import whole
+from ratoon.evaluation.samples import TaskScore
+from ratoon.evaluation.score_cache import ScoreCache
 from ratoon.evaluation.suite import Suite, Task, load
 from ratoon.lm.load import check_weights, load_model, load_tokenizer, pick_device
 from ratoon.records import Record, read, write
@@ -21,30 +25,21 @@ from ratoon.records import Record, read, write
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ratoon.evaluation.meter import Meter
-
-# What a batch of logits, their logarithms and one copy may take, in float32.
-LOGIT_BYTES = {"cpu": 2**28, "cuda": 2**33}
-LOGIT_COPIES = 3
-MAX_BATCH = {"cpu": 32, "cuda": 512}  # more gave no more tokens per second on CPU
-
-Sample = dict[str, Any]
+VERSION = 1  # of our scorer: raised when the same model and items would give another number
+OWN_KINDS = ("rolling", "choice", "generation")
+Runner = Literal["ratoon", "lm_eval"]
+Precision = Literal["fp32", "bf16"]
+Report = Callable[[int, int], None]  # rows of tokens read, rows in all
 
 
 class Settings(Record):
     """All that changes a score beside the model and the items. Two models are compared under the same."""
 
     row_tokens: int = Field(description="tokens the model reads at once; the loss depends on it")
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     device: str = Field(description="cpu or cuda")
-    lm_eval: str = Field(description="version")
-
-
-class TaskScore(Record):
-    task: str
-    value: float = Field(description="bits per byte, or accuracy between 0 and 1")
-    items: int
-    sha256: str = Field(description="of <task>.parquet, the per-item scores")
+    lm_eval: str | None = Field(None, description="version, where lm-eval scored")
+    scorer: int | None = Field(None, description="version of our own, where it scored")
 
 
 class Scores(Record):
@@ -54,7 +49,7 @@ class Scores(Record):
     weights: str = Field(description="digest of weights, configuration and tokenizer")
     suite: str = Field(description="digest")
     settings: Settings
-    truncated: int = Field(description="multiple-choice requests whose context was longer than row_tokens")
+    truncated: int = Field(description="choices and prompts whose context was longer than row_tokens")
     tasks: tuple[TaskScore, ...]
 
 
@@ -65,47 +60,72 @@ def score(
     *,
     row_tokens: int,
     device: str = "auto",
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision = "fp32",
     batch_size: int | None = None,
     threads: int | None = None,
-    report: Callable[[int, int], None] | None = None,
+    report: Report | None = None,
+    runner: Runner = "ratoon",
+    cache: Path | None = None,
 ) -> Scores:
     """Score the model directory on the suite folder into `out`, or return what is there already.
 
-    batch_size   rows of tokens at once; none: what fits a modest memory at this vocabulary
+    batch_size   rows of tokens at once; none: what fits a modest memory
     threads      CPU threads; none: as they are
     report       called with (rows read, rows in all) after every batch
+    runner       who scores: our scorer, or lm-eval for every task
+    cache        folder of scores by model, items and settings, of all refreshes; none: nothing is remembered
 
     More than six parameters: each but the three paths is a setting a caller leaves alone or takes from its config.
     Raises ConfigError for a model or suite that is missing, damaged or does not fit, and for a diverged model.
     """
     tests = load(suite)
     check_weights(model)
-    settings = Settings(
-        row_tokens=row_tokens,
-        precision=precision,
-        device=pick_device(device).type,
-        lm_eval=importlib.metadata.version("lm-eval"),
-    )
+    settings = settings_of(tests, row_tokens, precision, pick_device(device).type, runner)
     weights = digest(model)
     known = recall(out)
     if known and (known.weights, known.suite, known.settings) == (weights, tests.digest, settings):
         return known
-    with whole(out) as folder:
-        with quiet(), at_most(threads):
-            meter = open_meter(model, tests, settings, batch_size, report)
-            samples = run(meter, suite, tests, folder / "datasets")
-        tasks = tuple(keep(task, samples[task.name], folder, model) for task in tests.tasks)
+    kept = ScoreCache(cache) if cache else None
+    keys = {task.name: key_of(weights, task, settings) for task in tests.tasks}
+    with whole(out) as folder, at_most(threads):
+        left = [t for t in tests.tasks if not (kept and kept.take(keys[t.name], folder / f"{t.name}.parquet"))]
+        if left:
+            fill(model, suite, left, folder, settings, runner, batch_size, report)
+        for task in left:
+            if kept:
+                kept.put(keys[task.name], folder / f"{task.name}.parquet")
+        tasks = tuple(samples.summary(task, folder / f"{task.name}.parquet") for task in tests.tasks)
         scores = Scores(
             model=model.name,
             weights=weights,
             suite=tests.digest,
             settings=settings,
-            truncated=meter.truncated,
+            truncated=sum(task.truncated for task in tasks),
             tasks=tasks,
         )
         write(folder / "scores.json", scores)
     return scores
+
+
+def settings_of(tests: Suite, row_tokens: int, precision: Precision, device: str, runner: Runner) -> Settings:
+    own = [is_own(task, runner) for task in tests.tasks]
+    return Settings(
+        row_tokens=row_tokens,
+        precision=precision,
+        device=device,
+        lm_eval=None if all(own) else importlib.metadata.version("lm-eval"),
+        scorer=VERSION if any(own) else None,
+    )
+
+
+def is_own(task: Task, runner: Runner) -> bool:
+    return runner == "ratoon" and task.kind in OWN_KINDS
+
+
+def key_of(weights: str, task: Task, settings: Settings) -> str:
+    """Of one task: another source's new text leaves it alone."""
+    asked = f"{weights} {task.name} {task.sha256} {settings.model_dump_json()}"
+    return hashlib.sha256(asked.encode()).hexdigest()
 
 
 def digest(model: Path) -> str:
@@ -127,40 +147,47 @@ def recall(out: Path) -> Scores | None:
     return scores if all(files[score.task].hexdigest() == score.sha256 for score in scores.tasks) else None
 
 
-# ---------------------------------------------------------------- lm-eval
-
-
-def open_meter(
+def fill(
     path: Path,
-    tests: Suite,
+    suite: Path,
+    tasks: list[Task],
+    folder: Path,
     settings: Settings,
+    runner: Runner,
     batch_size: int | None,
-    report: Callable[[int, int], None] | None,
-) -> "Meter":
+    report: Report | None,
+) -> None:
+    """The Parquet file of every task. Eight parameters: what was asked, resolved."""
     tokenizer = load_tokenizer(path)
     model = load_model(path, settings.device)
-    vocabulary = fits(model, tokenizer, settings.row_tokens, path)
-    from ratoon.evaluation.meter import Meter
+    fits(model, tokenizer, settings.row_tokens, path)
+    bf16 = settings.precision == "bf16"
+    own = [task for task in tasks if is_own(task, runner)]
+    theirs = [task for task in tasks if not is_own(task, runner)]
+    if own:
+        from ratoon.evaluation.scorer import Scorer
 
-    row_bytes = 4 * LOGIT_COPIES * settings.row_tokens * vocabulary
-    rows = max(1, min(MAX_BATCH[settings.device], LOGIT_BYTES[settings.device] // row_bytes))
-    return Meter(
-        model,
-        tokenizer,
-        choices=sum(task.requests for task in tests.tasks if task.metric == "accuracy"),
-        report=report,
-        backend="causal",
-        max_length=settings.row_tokens,
-        batch_size=batch_size or rows,
-        # Held-out texts begin with one prefix token; a tokenizer that adds its own would double it.
-        add_bos_token=False,
-        mixed_precision_dtype="bfloat16" if settings.precision == "bf16" else None,
-        softmax_dtype="float32",
-    )
+        batch_tokens = batch_size and batch_size * settings.row_tokens
+        scorer = Scorer(model, tokenizer, settings.row_tokens, bf16=bf16, batch_tokens=batch_tokens, report=report)
+        for task, found, truncated in scorer.score(own, suite):
+            samples.keep(task, found, truncated, folder / f"{task.name}.parquet", path)
+    if theirs:
+        from ratoon.evaluation import lm_eval_runner
+
+        choices = sum(task.requests for task in theirs if task.metric == "accuracy")
+        with lm_eval_runner.quiet():
+            meter = lm_eval_runner.open_meter(
+                model, tokenizer, settings.row_tokens, bf16=bf16, choices=choices, batch_size=batch_size, report=report
+            )
+            for task in theirs:  # one by one: what was truncated is told by task
+                logged = lm_eval_runner.run(meter, suite, [task], folder / "datasets")
+                found = [lm_eval_runner.row(task, sample) for sample in logged[task.name]]
+                samples.keep(task, found, meter.truncated, folder / f"{task.name}.parquet", path)
+                meter.truncated = 0
 
 
-def fits(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", row_tokens: int, path: Path) -> int:
-    """Entries of the model's vocabulary; refuses a tokenizer or a row length that the model cannot read."""
+def fits(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", row_tokens: int, path: Path) -> None:
+    """Refuses a tokenizer or a row length that the model cannot read."""
     entries: int = model.get_input_embeddings().weight.shape[0]  # type: ignore[index, assignment]
     if len(tokenizer) > entries:
         raise ConfigError(
@@ -175,62 +202,6 @@ def fits(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", row_tok
     context = getattr(model.config, "max_position_embeddings", None)
     if context is not None and row_tokens > context:
         raise ConfigError(f"{path}: reads at most {context} tokens; row_tokens is {row_tokens}")
-    return entries
-
-
-def run(meter: "Meter", suite: Path, tests: Suite, cache: Path) -> dict[str, list[Sample]]:
-    """Task -> what lm-eval has logged for each item. `cache` is removed again."""
-    import shutil
-
-    import lm_eval
-    from lm_eval.tasks import TaskManager
-
-    tasks = []
-    for task in tests.tasks:
-        # The YAML names its items by a path relative to itself; here the folder may be anywhere.
-        files = {"data_files": {"test": str((suite / f"{task.name}.jsonl").resolve())}, "cache_dir": str(cache)}
-        tasks.append(read_yaml(suite / f"{task.name}.yaml") | {"dataset_kwargs": files})
-    try:
-        loaded = TaskManager(include_defaults=False).load(tasks)
-        # Not simple_evaluate: it reseeds the caller's generators, of which likelihoods need none, and takes
-        # seconds to describe the machine.
-        results = lm_eval.evaluate(meter, loaded, bootstrap_iters=0, log_samples=True)
-    finally:
-        shutil.rmtree(cache, ignore_errors=True)
-    return results["samples"]
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """lm-eval, datasets and transformers without bars, chatter, a network or worker processes; then as before."""
-    variables = {"HF_DATASETS_OFFLINE": "1", "DISABLE_MULTIPROC": "1", "TOKENIZERS_PARALLELISM": "false"}
-    former = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    import datasets
-    import lm_eval.api.task as lm_eval_task
-    from transformers.utils import logging as transformers_logging
-
-    logger, bar, offline = logging.getLogger("lm_eval"), lm_eval_task.tqdm, datasets.config.HF_DATASETS_OFFLINE
-    level, bars = logger.level, datasets.are_progress_bars_disabled()
-    shown = transformers_logging.is_progress_bar_enabled()
-    try:
-        logger.setLevel(logging.ERROR)
-        lm_eval_task.tqdm = lambda items, **_: items
-        datasets.disable_progress_bars()
-        transformers_logging.disable_progress_bar()
-        # Read from the environment once, when datasets is imported: perhaps long ago.
-        datasets.config.HF_DATASETS_OFFLINE = True
-        yield
-    finally:
-        logger.setLevel(level)
-        lm_eval_task.tqdm = bar
-        datasets.config.HF_DATASETS_OFFLINE = offline
-        if not bars:
-            datasets.enable_progress_bars()
-        if shown:
-            transformers_logging.enable_progress_bar()
-        for name, value in former.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 @contextmanager
@@ -243,45 +214,3 @@ def at_most(threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(former)
-
-
-# ---------------------------------------------------------------- per-item scores
-
-
-def keep(task: Task, samples: list[Sample], folder: Path, model: Path) -> TaskScore:
-    """Write the per-item scores of one task as Parquet."""
-    import pyarrow
-    import pyarrow.parquet as parquet
-
-    rows = [held_out_row(s) if task.metric == "bits_per_byte" else choice_row(s) for s in samples]
-    broken = sum(not all(map(math.isfinite, row["loglik_nats"])) for row in rows)
-    if broken:
-        raise ConfigError(
-            f"{model}: {broken} of {len(rows)} log-likelihoods on {task.name} are not finite; training has diverged: "
-            f"lower train.learning_rate, or take an earlier checkpoint"
-        )
-    file = folder / f"{task.name}.parquet"
-    parquet.write_table(pyarrow.Table.from_pylist(rows), file, compression="zstd")
-    if task.metric == "bits_per_byte":
-        nats = math.fsum(row["loglik_nats"][0] for row in rows)
-        value = -nats / math.log(2) / sum(row["bytes"] for row in rows)
-    else:
-        value = sum(row["correct"] for row in rows) / len(rows)
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    return TaskScore(task=task.name, value=value, items=len(rows), sha256=sha256)
-
-
-def held_out_row(sample: Sample) -> dict[str, Any]:
-    loglik_nats, num_bytes = sample["bits_per_byte"]
-    return {**identity(sample), "loglik_nats": [float(loglik_nats)], "bytes": int(num_bytes)}
-
-
-def choice_row(sample: Sample) -> dict[str, Any]:
-    logliks = [float(loglik) for loglik, _ in sample["filtered_resps"]]
-    gold = int(sample["target"])
-    return {**identity(sample), "loglik_nats": logliks, "gold": gold, "correct": int(sample["acc"])}
-
-
-def identity(sample: Sample) -> dict[str, Any]:
-    hashes = {name: sample[name] for name in ("doc_hash", "prompt_hash", "target_hash")}
-    return {"id": sample["doc"]["id"], "document": sample["doc"]["document"], **hashes}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ratoon.config import AssessConfig, Benchmark, ConfigError, HeldOutText, Items, NextPassage, Role
 from ratoon.evaluation import passages
@@ -20,6 +20,7 @@ from ratoon.evaluation.passages import rank
 from ratoon.records import Record, read, write
 
 Document = tuple[str, str]  # id, text
+Kind = Literal["rolling", "choice", "generation"]
 NOT_ASKED = "kind items keeps training text clear of its items; models are not asked them yet"
 
 
@@ -32,10 +33,19 @@ class Task(Record):
     source: str
     role: Role
     metric: Literal["bits_per_byte", "accuracy"]
+    kind: Kind
     items: int
     documents: int
     requests: int = Field(description="texts a model scores: one per item, or one per choice")
     sha256: str = Field(description="of the two files, one after the other")
+
+    @model_validator(mode="before")
+    @classmethod
+    def kind_by_metric(cls, given: Any) -> Any:
+        """Suites written before kinds were named had one per metric."""
+        if isinstance(given, dict) and "kind" not in given:
+            return given | {"kind": "rolling" if given.get("metric") == "bits_per_byte" else "choice"}
+        return given
 
 
 class Suite(Record):
@@ -173,6 +183,7 @@ def write_task(benchmark: Benchmark, source: str, role: Role, found: list[dict[s
         source=source,
         role=role,
         metric=benchmark.metric,
+        kind="rolling" if benchmark.metric == "bits_per_byte" else "choice",
         items=len(found),
         documents=len({item["document"] for item in found}),
         requests=sum(len(item.get("choices", "1")) for item in found),

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ratoon.config import AssessConfig, Benchmark, ConfigError
-from ratoon.evaluation import harness, suite
+from ratoon.evaluation import harness, lm_eval_runner, suite
 from ratoon.lm.load import load_model, load_tokenizer
 
 BENCHMARKS = [
@@ -200,7 +200,7 @@ def test_lm_eval_alone_reads_the_suite(models, tests, tmp_path, monkeypatch):
     name = "held-out--docs"
     tasks = TaskManager(include_path=str(tests), include_defaults=False)
     model = HFLM(pretrained=load_model(models[0]), tokenizer=load_tokenizer(models[0]), max_length=ROW_TOKENS)
-    with harness.quiet():
+    with lm_eval_runner.quiet():
         files = {"dataset_kwargs": {"data_files": {"test": f"{name}.jsonl"}, "cache_dir": str(tmp_path / "cache")}}
         loaded = tasks.load([tasks.task_index[name].cfg | files])
         found = lm_eval.evaluate(model, loaded, bootstrap_iters=0)["results"][name]["bits_per_byte,none"]
