@@ -1,5 +1,6 @@
 """Candidate and parent on the same items."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from prefect import task
@@ -8,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from ratoon import config
 from ratoon.config import ConfigError
 from ratoon.corpus.portions import shares
-from ratoon.evaluation import gate, harness, paired, suite
+from ratoon.evaluation import gate, harness, paired, prompts, suite
 from ratoon.records import Verdict
 from ratoon.records import read as read_record
 from ratoon.records import write as write_record
@@ -16,6 +17,8 @@ from ratoon.training.request import Result
 from tasks import tracking
 from tasks.job import Job
 from tasks.live import stage
+
+Report = Callable[[int, int], None]
 
 
 @task(cache_policy=NO_CACHE)
@@ -28,7 +31,7 @@ def score_both(job: Job, candidate: Path) -> dict[str, Path]:
         for s in job.sources
         for share in shares(s, job.layout.clean(s.name))
     }
-    suite.build(benchmarks, sources, job.params.assess, out / "suite")
+    suite.build(benchmarks, sources, job.params.assess, out / "suite", job.layout.root)
     recipe = job.params.train
     models = {"parent": job.parent, "candidate": candidate}
     with stage("assess", "rows", None) as shown:
@@ -37,16 +40,20 @@ def score_both(job: Job, candidate: Path) -> dict[str, Path]:
             def report(done: int, total: int, name: str = name, number: int = number) -> None:
                 shown.update(number * total + done, 2 * total, note=name)
 
-            harness.score(
-                model,
-                out / "suite",
-                out / name,
-                row_tokens=job.base.row_tokens,
-                device=recipe.device,
-                precision="fp32" if recipe.precision == "fp32" else "bf16",
-                threads=recipe.threads,
-                report=report,
-            )
+            def score(tests: Path, into: Path, model: Path = model, report: Report = report) -> dict[str, float]:
+                scores = harness.score(
+                    model,
+                    tests,
+                    into,
+                    row_tokens=job.base.row_tokens,
+                    device=recipe.device,
+                    precision="fp32" if recipe.precision == "fp32" else "bf16",
+                    threads=recipe.threads,
+                    report=report,
+                )
+                return {task.task: task.value for task in scores.tasks}
+
+            score(prompts.settle(out / "suite", out / f"{name}-prompts", score), out / name)
     return {name: out / name for name in models}
 
 

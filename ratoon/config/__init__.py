@@ -6,7 +6,7 @@ Everything below the door trusts these models: keys are known, numbers in range,
 from ratoon.config.amend import Amend
 from ratoon.config.assess import AssessConfig, GateConfig
 from ratoon.config.bases import Base, Gguf, Pretrained, Scratch
-from ratoon.config.benchmarks import Benchmark, HeldOutText, ItemColumns, Items, NextPassage
+from ratoon.config.benchmarks import Asked, Benchmark, HeldOutText, ItemColumns, Items, LmEval, NextPassage, Prompt
 from ratoon.config.declaration import ConfigError, Declared, Kind, Name, Role, Share, T, unknown
 from ratoon.config.decontaminate import Decontaminate, HeldOutTargets
 from ratoon.config.engine import Engine
@@ -34,6 +34,7 @@ __all__ = [
     "CONTROLS",
     "Amend",
     "Ask",
+    "Asked",
     "AssessConfig",
     "Base",
     "Benchmark",
@@ -62,6 +63,7 @@ __all__ = [
     "Learned",
     "Length",
     "LicenseFilter",
+    "LmEval",
     "MixtureConfig",
     "ModelPerplexity",
     "Name",
@@ -75,6 +77,7 @@ __all__ = [
     "Phase",
     "PrepareConfig",
     "Pretrained",
+    "Prompt",
     "RefreshConfig",
     "Retrieval",
     "Role",

@@ -102,7 +102,7 @@ def table(folder: Path, task: Task) -> "pyarrow.Table":
     file = folder / f"{task.name}.parquet"
     amount = "bytes" if task.metric == "bits_per_byte" else "correct"
     try:
-        return parquet.read_table(file, columns=["doc_hash", "prompt_hash", "document", "loglik_nats", amount])
+        return parquet.read_table(file, columns=[*key_of(task), "document", "loglik_nats", amount])
     except (ArrowException, OSError, KeyError) as error:
         raise ConfigError(
             f"{file}: per-item scores are missing or damaged: {error}; delete {folder} and assess again"
@@ -138,7 +138,13 @@ def rows(found: "pyarrow.Table", task: Task) -> Iterator[tuple[str, str, str, fl
             value, weight = -row["loglik_nats"][0] / math.log(2), float(row["bytes"])
         else:
             value, weight = float(row["correct"]), 1.0
-        yield row["doc_hash"], row["prompt_hash"], row["document"], value, weight
+        first, last = key_of(task)
+        yield row[first], row[last], row["document"], value, weight
+
+
+def key_of(task: Task) -> tuple[str, str]:
+    """What names an item in both arms: where each is asked in its own prompt the hashes differ, and the ids do not."""
+    return ("id", "document") if task.prompts else ("doc_hash", "prompt_hash")
 
 
 # ---------------------------------------------------------------- intervals
