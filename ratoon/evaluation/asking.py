@@ -129,3 +129,19 @@ def options(asked: Question, prompt: Prompt) -> Sequence[str]:
 
 def answer(asked: Question, prompt: Prompt) -> str:
     return options(asked, prompt)[asked.gold] if asked.gold is not None else asked.answers[0]
+
+
+# ---------------------------------------------------------------- to look at
+
+
+def shown(benchmark: Benchmark, root: Path, number: int, seed: int) -> Lines:
+    """Some items of each kind that the file names (of all, where it names none), drawn by hash."""
+    kinds: dict[str, list[Question]] = {}
+    lines = (line for _, line in records(benchmark, root))
+    for one, line in zip(questions(benchmark, root), lines, strict=True):
+        kinds.setdefault(str(line.get("kind") or ""), []).append(one)
+    return [
+        {"kind": kind, **one._asdict()}
+        for kind, found in kinds.items()
+        for one in sorted(found, key=lambda one: rank("shown", seed, one.id))[:number]
+    ]

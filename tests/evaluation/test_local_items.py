@@ -6,7 +6,7 @@ import random
 import pytest
 
 from ratoon.config import AssessConfig, Benchmark, ConfigError, parse
-from ratoon.evaluation import prompts, suite
+from ratoon.evaluation import harness, paired, prompts, suite
 from ratoon.evaluation.asking import ask
 from ratoon.records import read
 
@@ -206,6 +206,25 @@ def test_a_suite_without_prompts_to_pick_from_is_asked_as_it_is(root, tmp_path):
     suite.build([exam()], {}, CONFIG, tmp_path / "suite", root)
     assert prompts.settle(tmp_path / "suite", tmp_path / "mine", Judge("plain")) == tmp_path / "suite"
     assert not (tmp_path / "mine").exists()
+
+
+def test_two_models_in_prompts_of_their_own_are_compared_item_by_item(worded, models, tmp_path):
+    scored = {}
+    for model, likes in zip(models, ("plain", "listed"), strict=True):
+
+        def score(tests, into, model=model):
+            found = harness.score(model, tests, into, row_tokens=144, device="cpu", threads=1)
+            return {task.task: task.value for task in found.tasks}
+
+        chosen = prompts.settle(worded, tmp_path / f"{likes}-own", score)
+        picks = read(tmp_path / f"{likes}-own" / "picks.json", prompts.Picks).picks[0]
+        assert picks.accuracies[picks.prompt] == max(picks.accuracies.values())
+        assert suite.load(chosen).picked == {"exam": picks.prompt}
+        prompts.write_picked(worded, suite.load(worded), {"exam": likes}, tmp_path / f"{likes}-suite")
+        scored[likes] = tmp_path / likes
+        score(tmp_path / f"{likes}-suite", scored[likes])
+    (item,) = paired.compare(scored["plain"], scored["listed"], worded, AssessConfig(bootstrap=200))
+    assert (item.benchmark, item.source, item.items) == ("exam", "exam", suite.load(worded).tasks[0].items)
 
 
 def test_a_suite_of_old_reads_and_keeps_its_digest(sources, tmp_path):
