@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ratoon import cli_corpus, cli_laws, cli_promote, commands, commands_laws
+from ratoon import cli_bench, cli_corpus, cli_laws, cli_promote, commands, commands_laws
 from ratoon.cli_laws import as_json
 from ratoon.commands import DONE, FAILED, WRONG
 from ratoon.config import Ask, ConfigError
@@ -96,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
     prepare_verb.add_argument("names", nargs="*", metavar="NAME")
     asking(prepare_verb)
     cli_corpus.corpus(verb("corpus", None, "ask what is in a corpus, and why", cli_corpus.CORPUS))  # type: ignore[arg-type]
+    cli_bench.bench(verb("bench", None, "make, fetch and look at what models are asked", cli_bench.BENCH))  # type: ignore[arg-type]
     sweep_verb = verb("sweep", commands.sweep, "train small proxies over many ratios and choose one", SWEEP)
     sweep_verb.add_argument("--estimate", action="store_true", help="say what it would cost, and train nothing")
     sweep_verb.add_argument(

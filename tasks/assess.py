@@ -12,7 +12,7 @@ from ratoon import config
 from ratoon.config import ConfigError
 from ratoon.corpus.portions import shares
 from ratoon.corpus.tokenizer import tokenizer_digest
-from ratoon.evaluation import flips, harness, replay, suite
+from ratoon.evaluation import flips, harness, prompts, replay, suite
 from ratoon.evaluation.replay import Arm, Question
 from ratoon.records import Verdict, write_text
 from ratoon.records import read as read_record
@@ -21,6 +21,8 @@ from ratoon.training.request import Result
 from tasks import tracking
 from tasks.job import Job
 from tasks.live import stage
+
+Report = Callable[[int, int], None]
 
 
 class Scored(NamedTuple):
@@ -44,7 +46,7 @@ def score_both(job: Job, candidate: Path) -> Scored:
         for s in job.sources
         for share in shares(s, job.layout.clean(s.name))
     }
-    suite.build(benchmarks, sources, job.params.assess, out / "suite")
+    suite.build(benchmarks, sources, job.params.assess, out / "suite", job.layout.root)
     models = {"parent": job.parent, "candidate": candidate}
     champion = tracking.champion(job.line)
     if champion is not None and champion.path.resolve() != job.parent.resolve():
@@ -67,20 +69,26 @@ def score_both(job: Job, candidate: Path) -> Scored:
     return Scored(folders, models, fault)
 
 
-def score_one(job: Job, model: Path, out: Path, report: Callable[[int, int], None]) -> None:
+def score_one(job: Job, model: Path, out: Path, report: Report) -> None:
+    """Into `out`, on the suite beside it, each benchmark in the prompt that suits the model."""
     recipe = job.params.train
-    harness.score(
-        model,
-        out.parent / "suite",
-        out,
-        row_tokens=job.base.row_tokens,
-        device=recipe.device,
-        precision="fp32" if recipe.precision == "fp32" else "bf16",
-        threads=recipe.threads,
-        report=report,
-        runner=job.params.assess.runner,
-        cache=job.layout.score_cache,
-    )
+
+    def score(tests: Path, into: Path) -> dict[str, float]:
+        scores = harness.score(
+            model,
+            tests,
+            into,
+            row_tokens=job.base.row_tokens,
+            device=recipe.device,
+            precision="fp32" if recipe.precision == "fp32" else "bf16",
+            threads=recipe.threads,
+            report=report,
+            runner=job.params.assess.runner,
+            cache=job.layout.score_cache,
+        )
+        return {task.task: task.value for task in scores.tasks}
+
+    score(prompts.settle(out.parent / "suite", out.parent / f"{out.name}-prompts", score), out)
 
 
 def candidate_of(job: Job) -> Path:

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 VERBS = [
     "refresh",
     "prepare",
+    "bench",
     "sweep",
     "fit",
     "choose",

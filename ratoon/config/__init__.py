@@ -6,7 +6,7 @@ Everything below the door trusts these models: keys are known, numbers in range,
 from ratoon.config.amend import Amend
 from ratoon.config.assess import Approval, AssessConfig, GateConfig, Retreat, Unshown
 from ratoon.config.bases import Base, Gguf, Pretrained, Scratch
-from ratoon.config.benchmarks import Benchmark, HeldOutText, ItemColumns, Items, NextPassage
+from ratoon.config.benchmarks import Asked, Benchmark, HeldOutText, ItemColumns, Items, LmEval, NextPassage, Prompt
 from ratoon.config.declaration import ConfigError, Declared, Kind, Name, Role, Share, T, unknown
 from ratoon.config.decontaminate import Decontaminate, HeldOutTargets
 from ratoon.config.engine import Engine
@@ -37,6 +37,7 @@ __all__ = [
     "Amend",
     "Approval",
     "Ask",
+    "Asked",
     "AssessConfig",
     "Base",
     "Benchmark",
@@ -66,6 +67,7 @@ __all__ = [
     "Learned",
     "Length",
     "LicenseFilter",
+    "LmEval",
     "MixtureConfig",
     "ModelPerplexity",
     "Name",
@@ -80,6 +82,7 @@ __all__ = [
     "Prefixes",
     "PrepareConfig",
     "Pretrained",
+    "Prompt",
     "RefreshConfig",
     "Retreat",
     "Retrieval",

@@ -155,9 +155,11 @@ def missing(comparisons: Sequence[Comparison], config: GateConfig) -> Iterator[D
     # A loss of 1 is any loss: then no benchmark is asked for.
     if config.max_benchmark_loss < 1 and not any(item.metric == "accuracy" for item in comparisons):
         yield absent("benchmarks: no accuracy was measured, so a fall of it is not excluded")
-    measured = {(item.benchmark, item.source) for item in comparisons}
-    for name in sorted({item.benchmark for item in comparisons}):
-        for source in sorted({item.source for item in comparisons}):
+    # A benchmark with items of its own is its own source, and is not looked for on others.
+    made = [item for item in comparisons if item.source != item.benchmark]
+    measured = {(item.benchmark, item.source) for item in made}
+    for name in sorted({item.benchmark for item in made}):
+        for source in sorted({item.source for item in made}):
             if (name, source) not in measured:
                 yield absent(f"{name} on {source}: not measured, though other sources have it")
 

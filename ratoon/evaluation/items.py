@@ -14,7 +14,10 @@ from ratoon.records import read
 if TYPE_CHECKING:
     import polars
 
-KEY = ("doc_hash", "prompt_hash")
+
+def key_of(task: Task) -> list[str]:
+    """What names an item in both arms: where each is asked in its own prompt the hashes differ, and the ids do not."""
+    return ["id", "document"] if task.prompts else ["doc_hash", "prompt_hash"]
 
 
 def check(parent: Path, candidate: Path, tests: Suite) -> None:
@@ -42,7 +45,8 @@ def table(folder: Path, task: Task, columns: Sequence[str] = ()) -> "polars.Data
     file = folder / f"{task.name}.parquet"
     try:
         found = polars.scan_parquet(file, glob=False)
-        return found.select(*KEY, "document", *columns, value=value, weight=weight).collect()
+        named = dict.fromkeys([*key_of(task), "document", *columns])
+        return found.select(*named, value=value, weight=weight).collect()
     except (polars.exceptions.PolarsError, OSError) as error:
         raise ConfigError(
             f"{file}: per-item scores are missing or damaged: {error}; delete {folder} and assess again"
@@ -52,8 +56,8 @@ def table(folder: Path, task: Task, columns: Sequence[str] = ()) -> "polars.Data
 def aligned(
     parent: "polars.DataFrame", candidate: "polars.DataFrame", task: Task
 ) -> tuple["polars.DataFrame", "polars.DataFrame"]:
-    """Both arms with the same item in the same row, found by the hashes of item and prompt; never by position."""
-    old, new = keys(parent), keys(candidate)
+    """Both arms with the same item in the same row, found by its key; never by position."""
+    old, new = keys(parent, key_of(task)), keys(candidate, key_of(task))
     order_old, order_new = np.lexsort(old[::-1]), np.lexsort(new[::-1])
     first, second = [key[order_old] for key in old], [key[order_new] for key in new]
     again = len(old[0]) > 1 and bool(np.all([key[1:] == key[:-1] for key in first], axis=0).any())
@@ -62,17 +66,18 @@ def aligned(
     return parent[order_old], candidate[order_new]
 
 
-def keys(found: "polars.DataFrame") -> list[np.ndarray]:
-    """128 bits of hash and prompt: text is compared once, numbers ever after. Two items do not share them."""
+def keys(found: "polars.DataFrame", key: list[str]) -> list[np.ndarray]:
+    """128 bits of the key: text is compared once, numbers ever after. Two items do not share them."""
     import polars
 
-    joined = polars.concat_str(KEY, separator=" ")
+    joined = polars.concat_str(key, separator=" ")
     return [found.select(joined.hash(seed=seed)).to_series().to_numpy() for seed in (1, 2)]
 
 
 def apart(parent: "polars.DataFrame", candidate: "polars.DataFrame", task: Task) -> str:
-    only_old = parent.unique(KEY).join(candidate, on=KEY, how="anti").height
-    only_new = candidate.unique(KEY).join(parent, on=KEY, how="anti").height
+    key = key_of(task)
+    only_old = parent.unique(key).join(candidate, on=key, how="anti").height
+    only_new = candidate.unique(key).join(parent, on=key, how="anti").height
     return (
         f"{task.name}: parent and candidate were not scored on the same items: {parent.height} and "
         f"{candidate.height} items, {only_old} only of the parent, {only_new} only of the candidate; "

@@ -1,4 +1,8 @@
-"""Held-out documents in, a folder of lm-eval tasks out: one per benchmark and source.
+"""Held-out documents and files of items in, a folder of lm-eval tasks out.
+
+A benchmark made from held-out documents is a task per source; one that has items of its own is one task, and its own
+source. Where a benchmark has several prompts, `development/` holds its development items and `prompts/` the items
+that are asked, each a suite with a task per prompt; ratoon.evaluation.prompts chooses between them.
 
 The folder needs nothing of ratoon to be scored: `cd suite && lm_eval --include_path . --tasks ...` reads it as well.
 """
@@ -10,18 +14,20 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
-from ratoon.config import AssessConfig, Benchmark, ConfigError, HeldOutText, Items, NextPassage, Role
+from ratoon.config import Asked, AssessConfig, Benchmark, ConfigError, HeldOutText, Items, NextPassage, Role
 from ratoon.evaluation import passages
+from ratoon.evaluation.asking import ask
 from ratoon.evaluation.folder import whole
 from ratoon.evaluation.passages import rank
+from ratoon.evaluation.taskfile import digest_of, requests, write_files
 from ratoon.records import Record, read, write
 
 Document = tuple[str, str]  # id, text
-Kind = Literal["rolling", "choice", "generation"]
-NOT_ASKED = "kind items keeps training text clear of its items; models are not asked them yet"
+Lines = list[dict[str, Any]]
+NOT_ASKED = "kind items keeps training text clear of its items; form.ask (choice, rolling, generation) has models asked"
+DEVELOPMENT, PROMPTS = "development", "prompts"
 
 
 class Task(Record):
@@ -30,22 +36,28 @@ class Task(Record):
     name: str
     benchmark: str
     version: int
-    source: str
+    source: str = Field(description="whose documents; of a benchmark with items of its own its name")
     role: Role
+    kind: Asked = Field(description="how it is asked; in suites of old it follows from the metric")
     metric: Literal["bits_per_byte", "accuracy"]
-    kind: Kind
     items: int
     documents: int
-    requests: int = Field(description="texts a model scores: one per item, or one per choice")
+    requests: int = Field(description="texts a model scores or writes: one per item, or one per choice")
+    prompts: tuple[str, ...] = Field((), description="of which each model is asked in its own; none: there is but one")
     sha256: str = Field(description="of the two files, one after the other")
 
     @model_validator(mode="before")
     @classmethod
-    def kind_by_metric(cls, given: Any) -> Any:
-        """Suites written before kinds were named had one per metric."""
-        if isinstance(given, dict) and "kind" not in given:
-            return given | {"kind": "rolling" if given.get("metric") == "bits_per_byte" else "choice"}
-        return given
+    def of_old(cls, found: Any) -> Any:
+        return {"kind": KINDS[found["metric"]], **found} if found.get("metric") in KINDS else found
+
+    def content(self) -> dict[str, Any]:
+        """What the suite's digest is taken of: without what a suite of old says by silence."""
+        plain = {"kind"} if self.kind == KINDS[self.metric] else set()
+        return self.model_dump(exclude=plain | ({"prompts"} if not self.prompts else set()))
+
+
+KINDS: dict[str, Asked] = {"bits_per_byte": "rolling", "accuracy": "choice"}
 
 
 class Suite(Record):
@@ -54,32 +66,49 @@ class Suite(Record):
     digest: str
     tasks: tuple[Task, ...]
     skipped: dict[str, str] = Field(default_factory=dict, description="benchmark -> why models are not asked it")
+    picked: dict[str, str] = Field(default_factory=dict, description="task -> the prompt of this one model's choice")
 
 
 def build(
-    benchmarks: list[Benchmark], sources: Mapping[str, tuple[Role, Path]], config: AssessConfig, out: Path
+    benchmarks: list[Benchmark],
+    sources: Mapping[str, tuple[Role, Path]],
+    config: AssessConfig,
+    out: Path,
+    root: Path = Path(),
 ) -> Suite:
     """Write the suite of all benchmarks on all sources (name -> role, folder of its clean edition) to `out`.
+
+    root    the project's folder, where benchmarks with items of their own have them
 
     The same held-out documents give the same suite; `out` is replaced whole.
     Documents are chosen by the hash of their id, so that a corpus that grows changes few of them.
     Raises ConfigError when a source has no readable or too few held-out documents, or no benchmark can be asked.
     """
-    skipped = {item.name: NOT_ASKED for item in benchmarks if isinstance(item.form, Items)}
-    asked = [item for item in benchmarks if item.name not in skipped]
-    for what, found in (("benchmark", asked), ("source", sources)):
+    skipped = {item.name: NOT_ASKED for item in benchmarks if isinstance(item.form, Items) and not item.form.ask}
+    asked = sorted((item for item in benchmarks if item.name not in skipped), key=lambda b: b.name)
+    local, made = [item for item in asked if item.items], [item for item in asked if not item.items]
+    for what, found in (("benchmark", asked), ("source", sources or local)):
         if not found:
             also = f"; {', '.join(skipped)}: {NOT_ASKED}" if skipped and what == "benchmark" else ""
             raise ConfigError(f"assess: no {what} to score a model on{also}; declare one in data/{what}s")
     with whole(out) as folder:
-        tasks = tuple(
+        tasks = [
             write_task(benchmark, source, role, compose(benchmark, source, clean, config), folder)
-            for benchmark in sorted(asked, key=lambda b: (b.metric == "accuracy", b.name))
+            for benchmark in made
             for source, (role, clean) in sorted(sources.items())
-        )
-        content = json.dumps([task.model_dump() for task in tasks], sort_keys=True)
-        suite = Suite(digest=hashlib.sha256(content.encode()).hexdigest(), tasks=tasks, skipped=skipped)
-        write(folder / "suite.json", suite)
+        ]
+        parts: dict[str, list[Task]] = {DEVELOPMENT: [], PROMPTS: []}
+        tasks += [write_local(benchmark, root, folder, parts) for benchmark in local]
+        digests = [finish(folder / part, found, {}, []).digest for part, found in parts.items() if found]
+        suite = finish(folder, sorted(tasks, key=lambda task: task.metric == "accuracy"), skipped, digests)
+    return suite
+
+
+def finish(folder: Path, tasks: list[Task], skipped: dict[str, str], parts: list[str]) -> Suite:
+    """Write what is in the folder beside its files; the digest is of the tasks and of the suites inside."""
+    content = json.dumps([*(task.content() for task in tasks), *parts], sort_keys=True)
+    suite = Suite(digest=hashlib.sha256(content.encode()).hexdigest(), tasks=tuple(tasks), skipped=skipped)
+    write(folder / "suite.json", suite)
     return suite
 
 
@@ -94,9 +123,52 @@ def load(folder: Path) -> Suite:
     return suite
 
 
-def digest_of(folder: Path, name: str) -> str:
-    content = (folder / f"{name}.yaml").read_bytes() + (folder / f"{name}.jsonl").read_bytes()
-    return hashlib.sha256(content).hexdigest()
+# ---------------------------------------------------------------- tasks
+
+
+def write_local(benchmark: Benchmark, root: Path, folder: Path, parts: dict[str, list[Task]]) -> Task:
+    """The task of a benchmark with items of its own, in its first prompt; with several, all of them in `parts`."""
+    asking = ask(benchmark, root)
+    role = benchmark.form.role  # type: ignore[union-attr]
+    first, *others = asking.test
+    enough(len({line["document"] for line in asking.test[first]}), benchmark, benchmark.name, root / benchmark.items)  # type: ignore[operator]
+    if others:
+        for part, found in ((DEVELOPMENT, asking.development), (PROMPTS, asking.test)):
+            (folder / part).mkdir(exist_ok=True)
+            for prompt, lines in found.items():
+                task = write_task(benchmark, benchmark.name, role, lines, folder / part, asking.kind, prompt)
+                parts[part].append(task)
+    task = write_task(benchmark, benchmark.name, role, asking.test[first], folder, asking.kind)
+    return task.model_copy(update={"prompts": tuple(asking.test)}) if others else task
+
+
+def write_task(
+    benchmark: Benchmark,
+    source: str,
+    role: Role,
+    lines: Lines,
+    folder: Path,
+    kind: Asked | None = None,
+    prompt: str | None = None,
+) -> Task:
+    asked = kind or benchmark.asks
+    assert asked
+    name = benchmark.name if source == benchmark.name else f"{benchmark.name}--{source}"
+    name += f"@{prompt}" if prompt else ""
+    write_files(folder, name, asked, lines, benchmark)
+    return Task(
+        name=name,
+        benchmark=benchmark.name,
+        version=benchmark.version,
+        source=source,
+        role=role,
+        kind=asked,
+        metric="bits_per_byte" if asked == "rolling" else "accuracy",
+        items=len(lines),
+        documents=len({line["document"] for line in lines}),
+        requests=requests(lines),
+        sha256=digest_of(folder, name),
+    )
 
 
 # ---------------------------------------------------------------- items
@@ -126,6 +198,11 @@ def choices(
 
 
 def enough(documents: int, benchmark: Benchmark, source: str, clean: Path) -> None:
+    if documents < benchmark.min_documents and benchmark.items:
+        raise ConfigError(
+            f"benchmark {source!r}: its items in {clean} come from {documents} documents; it needs "
+            f"{benchmark.min_documents}\n  add items, lower min_documents in its declaration, or leave it out"
+        )
     if documents < benchmark.min_documents:
         raise ConfigError(
             f"{source}: {documents} held-out documents in {clean} can be used for benchmark {benchmark.name!r}; "
@@ -165,54 +242,3 @@ def cut(text: str, max_bytes: int) -> str:
     head = raw[:max_bytes].decode(errors="ignore")
     line = head.rfind("\n") + 1
     return head[:line] if 2 * line >= len(head) else head
-
-
-# ---------------------------------------------------------------- lm-eval's files
-
-
-def write_task(benchmark: Benchmark, source: str, role: Role, found: list[dict[str, Any]], folder: Path) -> Task:
-    name = f"{benchmark.name}--{source}"
-    lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in found)
-    (folder / f"{name}.jsonl").write_bytes(lines.encode())
-    declaration = yaml.safe_dump(task_file(name, benchmark), sort_keys=False)
-    (folder / f"{name}.yaml").write_bytes(declaration.encode())
-    return Task(
-        name=name,
-        benchmark=benchmark.name,
-        version=benchmark.version,
-        source=source,
-        role=role,
-        metric=benchmark.metric,
-        kind="rolling" if benchmark.metric == "bits_per_byte" else "choice",
-        items=len(found),
-        documents=len({item["document"] for item in found}),
-        requests=sum(len(item.get("choices", "1")) for item in found),
-        sha256=digest_of(folder, name),
-    )
-
-
-def task_file(name: str, benchmark: Benchmark) -> dict[str, Any]:
-    """A task of lm-eval. Fields are named by column: a template would read "[1]" in a text as a Python list."""
-    rolling = isinstance(benchmark.form, HeldOutText)
-    fields: dict[str, Any] = (
-        {"output_type": "loglikelihood_rolling", "doc_to_text": "", "doc_to_target": "text"}
-        if rolling
-        else {
-            "output_type": "multiple_choice",
-            "doc_to_text": "context",
-            "doc_to_choice": "choices",
-            "doc_to_target": "gold",
-            "target_delimiter": "",  # a continuation begins with its own white space
-        }
-    )
-    return {
-        "task": name,
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": f"{name}.jsonl"}},
-        "test_split": "test",
-        **fields,
-        "num_fewshot": 0,
-        # acc, fixed in advance: the choices are equally long, and dividing by length would only add noise.
-        "metric_list": [{"metric": "bits_per_byte" if rolling else "acc"}],
-        "metadata": {"version": benchmark.version},
-    }

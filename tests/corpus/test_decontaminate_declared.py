@@ -178,6 +178,37 @@ def test_no_other_document_of_any_source_holds_half_of_a_held_out_one(tmp_path):
     assert found.notes["contamination"].to_pylist()[:3] == [None] * 3
 
 
+def test_training_text_is_kept_clear_of_built_and_fetched_items_and_held_out_documents_keep_their_own(tmp_path):
+    rng = random.Random(3)
+    texts = [text(rng, 80) for _ in range(40)]
+    fate = partial(held_out, share=0.3)
+    kept = next(each for each in texts if fate(text_key(each)))
+    words = kept.split()
+    context, answer = " ".join(words[10:45]), f" {words[45]}"
+    built = {"context": context, "choices": [answer, " other"], "gold": 0, "id": "d:name:9", "document": "d"}
+    write(tmp_path / "built.jsonl", built)
+    columns = {"question": "context", "choices": "choices", "answer": "gold", "id": "id", "document": "document"}
+    form = {"kind": "items", "path": "built.jsonl", "source": "notes", "ask": "choice", "columns": columns}
+    made = parse(Benchmark, {"name": "built", "version": 1, "form": form}, "benchmarks/built.yaml")
+    question, several = text(rng, 30), text(rng, 9)
+    (tmp_path / "data" / "benchmarks" / "arc").mkdir(parents=True)
+    fetched = {"id": "0", "document": "0", "question": question, "choices": [" a", " b"], "gold": 1}
+    write(
+        tmp_path / "data" / "benchmarks" / "arc" / "items.jsonl", fetched | {"context": f"{text(rng, 40)} {question}"}
+    )
+    arc = parse(Benchmark, {"name": "arc", "version": 1, "form": {"kind": "lm_eval", "task": "arc_easy"}}, "arc.yaml")
+    write(tmp_path / "several.jsonl", {"question": several, "answer": ["of course", "naturally"]})
+    asked = [made, arc, exam("several.jsonl", "several")]
+    judged = judge(Decontaminate(), asked, tmp_path, tmp_path, text_key, fate)
+    trained = next(each for each in texts if not fate(text_key(each)))
+    quote = f"{trained} {context}{answer}"
+    assert not fate(text_key(quote))
+    found = Court([judged])(
+        documents(kept, trained, quote, question.upper(), f"{several} of course", f"{several}: naturally", several)
+    )
+    assert found.reasons == [None, None, *["contaminated"] * 4, None]
+
+
 # ---------------------------------------------------------------- the clean edition
 
 

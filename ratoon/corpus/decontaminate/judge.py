@@ -16,6 +16,8 @@ NOTE = "contamination"
 HIT = pa.struct(
     [("target", pa.string()), ("items", pa.list_(pa.string())), ("how", pa.string()), ("share", pa.float64())]
 )
+# Kinds of targets that come of held-out documents: these may hold them, no other may.
+HELD_OUT = ("held_out", "built")
 Key = Callable[[str], bytes]  # what equal texts have in common
 HeldOut = Callable[[bytes], bool]  # whether texts of that key are kept from training
 
@@ -42,8 +44,8 @@ class Clear:
             column = documents.columns.column("text")
             found = asked.hits(column)
             for place, hits in enumerate(found):
-                if any(hit.kind == "held_out" for hit in hits) and self._own(column[place].as_py()):
-                    found[place] = tuple(hit for hit in hits if hit.kind != "held_out")
+                if any(hit.kind in HELD_OUT for hit in hits) and self._own(column[place].as_py()):
+                    found[place] = tuple(hit for hit in hits if hit.kind not in HELD_OUT)
             reasons = [CONTAMINATED if any(hit.removes for hit in hits) else None for hits in found]
             return Findings(reasons, {NOTE: pa.array([_noted(hits) for hits in found], pa.list_(HIT))})
 
@@ -71,15 +73,19 @@ def judge(
     Raises ConfigError where the items of a benchmark or the documents of a source cannot be read.
     """
     targets = [
-        Target(item.name, read(item, root), config.coverage, config.least)
+        Target(item.name, read(item, root), config.coverage, config.least, _kind(item))
         for item in sorted(benchmarks, key=lambda item: item.name)
-        if isinstance(item.form, Items)
+        if item.items
     ]
     if asked := config.held_out:
         for source in sorted(asked.sources):
             items = held_out_items(documents / source, key, held_out)
             targets.append(Target(f"{source}, held out", items, asked.coverage, asked.min_words, "held_out"))
     return Clear(build(targets, config), key, held_out)
+
+
+def _kind(benchmark: Benchmark) -> str:
+    return "built" if isinstance(benchmark.form, Items) and benchmark.form.source else "benchmark"
 
 
 def held_out_items(documents: Path, key: Key, held_out: HeldOut) -> tuple[Item, ...]:

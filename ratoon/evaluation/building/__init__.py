@@ -1,0 +1,1 @@
+"""Benchmarks made from held-out documents without a language model."""

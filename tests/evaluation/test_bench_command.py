@@ -1,0 +1,89 @@
+"""`ratoon bench` on a small project: build, list, show; and what is refused."""
+
+import json
+import shutil
+
+import pytest
+from made_up_world import almanac, article, edition
+
+from ratoon import cli
+
+SOURCE = "role: {}\nlanguage: en\nlicense: MIT\nkind: prose\norigins:\n  - path: data/raw\n"
+
+
+@pytest.fixture
+def project(tmp_path, request):
+    root = tmp_path / "project"
+    for folder in ("data/sources", "data/benchmarks"):
+        (root / folder).mkdir(parents=True)
+    params = (request.config.rootpath / "params.yaml").read_text()
+    (root / "params.yaml").write_text(
+        params.replace("sources: [python-docs, python-code]", "sources: [world, almanac]")
+    )
+    for name, role in (("world", "domain"), ("almanac", "general")):
+        (root / "data" / "sources" / f"{name}.yaml").write_text(f"name: {name}\n{SOURCE.format(role)}")
+    shutil.copy(request.config.rootpath / "data" / "benchmarks" / "held-out.yaml", root / "data" / "benchmarks")
+    held_out = {f"d{i:03}": article(i) for i in range(60)}
+    edition(root / "data" / "clean" / "world", held_out, {f"t{i}": almanac(i) for i in range(2)})
+    edition(root / "data" / "clean" / "almanac", {}, {"copy": f"Quoted: {article(7)}"})
+    return root
+
+
+def say(project, capsys, *arguments):
+    code = cli.main(["--root", str(project), "bench", *arguments])
+    found = capsys.readouterr()
+    return code, found.out, found.err
+
+
+def test_a_benchmark_is_built_listed_and_shown_within_80_columns(project, capsys):
+    command = ("build", "facts", "--source", "world", "--kinds", "name,title", "--items", "40")
+    code, out, err = say(project, capsys, *command)
+    assert (code, err) == (0, "")
+    assert out.startswith("facts version 1 (new): ")
+    assert "from 60 held-out documents of world; clear of 3 training documents" in out
+    lines = (project / "data" / "benchmarks" / "facts" / "items.jsonl").read_text().splitlines()
+    assert not any('"d007"' in line for line in lines)
+    items = {json.loads(line)["id"]: json.loads(line) for line in lines}
+    said = [out]
+    code, out, _ = say(project, capsys, "list")
+    assert [line.split() for line in out.splitlines()[1:]] == [
+        ["facts", "1", "choice", str(len(items))],
+        ["held-out", "1", "rolling", "of", "every", "source"],
+    ]
+    said.append(out)
+    code, out, _ = say(project, capsys, "show", "facts", "-n", "2")
+    said.append(out)
+    shown = [line.split()[-1] for line in out.splitlines() if line.startswith("---")]
+    assert len(shown) == 4
+    for name in shown:
+        assert f"* {'ABCD'[items[name]['gold']]}: " in out
+    assert all(len(line) < 80 for text in said for line in text.splitlines())
+    code, out, _ = say(project, capsys, *command)
+    assert out.startswith("facts version 1 (unchanged): ")
+
+
+def test_what_is_shown_and_built_can_be_read_by_a_program(project, capsys):
+    _, out, _ = say(project, capsys, "build", "facts", "--source", "world", "--kinds", "title", "--json")
+    assert json.loads(out)["kinds"]["title"]["items"] > 20
+    _, out, _ = say(project, capsys, "show", "facts", "--json", "-n", "1")
+    assert set(json.loads(out)) == {"kind", "id", "document", "question", "answers", "choices", "gold"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "letter"),
+    [
+        (("build", "facts", "--source", "wrold"), "no source 'wrold'; did you mean 'world'"),
+        (("build", "facts", "--source", "world", "--kinds", "nmae"), "kinds.0: Input should be 'number'"),
+        (("build", "facts", "--source", "world", "--items", "0"), "command line: items: "),
+        (("build", "held-out", "--source", "world"), "is of kind held_out and was not built"),
+        (("build", "facts", "--source", "world", "--least", "5000"), "held-out documents make no benchmark"),
+        (("show", "held-out"), "of kind held_out, made anew of every source's held-out documents"),
+        (("show", "exam"), "no benchmark 'exam'"),
+        (("fetch", "held-out"), "only items of kind lm_eval are fetched"),
+    ],
+)
+def test_what_cannot_be_done_is_answered_with_what_can(project, capsys, arguments, letter):
+    code, out, err = say(project, capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert letter in err
+    assert [path.name for path in (project / "data" / "benchmarks").iterdir()] == ["held-out.yaml"]
