@@ -98,6 +98,8 @@ def resolve(root: Path, ask: Ask) -> tuple[Params, Base, tuple[Source, ...]]:
             f"add it, so that the sources are packed with its tokenizer"
         )
     sources = tuple(config.source(root, name) for name in params.refresh.sources)
+    for name in params.refresh.watch:
+        config.source(root, name)  # a wrong name is told at once
     roles = {source.role for source in sources}
     if missing := {"general", "domain"} - roles:
         raise ConfigError(

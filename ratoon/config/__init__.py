@@ -11,6 +11,15 @@ from ratoon.config.declaration import ConfigError, Declared, Kind, Name, Role, S
 from ratoon.config.decontaminate import Decontaminate, HeldOutTargets
 from ratoon.config.engine import Engine
 from ratoon.config.filters import DateFilter, LanguageFilter, LicenseFilter, Toxicity
+from ratoon.config.history import (
+    DriftConfig,
+    HistoryConfig,
+    NoiseConfig,
+    PeriodsConfig,
+    ProbeConfig,
+    QualityConfig,
+    TrajectoryConfig,
+)
 from ratoon.config.mixture import Curriculum, Length, MixtureConfig, Phase
 from ratoon.config.params import Ask, Params, RefreshConfig
 from ratoon.config.prepare import Dedup, HeldOut, NearDuplicates, Paragraphs, PrepareConfig, Thresholds
@@ -47,6 +56,7 @@ __all__ = [
     "Declared",
     "Decontaminate",
     "Dedup",
+    "DriftConfig",
     "Engine",
     "Files",
     "GateConfig",
@@ -54,6 +64,7 @@ __all__ = [
     "HeldOut",
     "HeldOutTargets",
     "HeldOutText",
+    "HistoryConfig",
     "Importance",
     "ItemColumns",
     "Items",
@@ -67,14 +78,18 @@ __all__ = [
     "Name",
     "NearDuplicates",
     "NextPassage",
+    "NoiseConfig",
     "Origin",
     "Packages",
     "Paragraphs",
     "Params",
+    "PeriodsConfig",
     "Perplexity",
     "Phase",
     "PrepareConfig",
     "Pretrained",
+    "ProbeConfig",
+    "QualityConfig",
     "RefreshConfig",
     "Retrieval",
     "Role",
@@ -90,6 +105,7 @@ __all__ = [
     "Thresholds",
     "Toxicity",
     "TrainConfig",
+    "TrajectoryConfig",
     "WebPages",
     "base",
     "benchmark",

@@ -3,6 +3,7 @@
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from ratoon.config.declaration import Declared, Share
+from ratoon.config.history import DriftConfig, HistoryConfig, NoiseConfig, PeriodsConfig, ProbeConfig, TrajectoryConfig
 
 
 class AssessConfig(Declared):
@@ -13,6 +14,13 @@ class AssessConfig(Declared):
     bootstrap: PositiveInt = Field(2000, ge=200)
     confidence: float = Field(0.95, gt=0.5, lt=1)
     seed: int = 0
+    # Left at their defaults these are no part of a refresh's identity. None: off
+    history: HistoryConfig | None = Field(HistoryConfig(), exclude_if=lambda it: it == HistoryConfig())
+    probe: ProbeConfig | None = Field(ProbeConfig(), exclude_if=lambda it: it == ProbeConfig())
+    noise: NoiseConfig | None = Field(NoiseConfig(), exclude_if=lambda it: it == NoiseConfig())
+    trajectory: TrajectoryConfig | None = Field(None, exclude_if=lambda it: it is None)
+    periods: PeriodsConfig | None = Field(PeriodsConfig(), exclude_if=lambda it: it == PeriodsConfig())
+    drift: DriftConfig = Field(DriftConfig(), exclude_if=lambda it: it == DriftConfig())
 
 
 class GateConfig(Declared):
