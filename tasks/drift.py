@@ -7,7 +7,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
 from ratoon.evaluation import drift, history
-from ratoon.evaluation.drift import Drift
+from ratoon.evaluation.drift import Drift, Sides
+from ratoon.evaluation.slices import Place
 from ratoon.records import write
 from tasks.history import parent_row, places, scorer
 from tasks.job import Job
@@ -25,13 +26,8 @@ def measure_drift(job: Job) -> Drift:
     since = row.started or job.base.cutoff
     known = {key for each in found.slices if each.name in row.slices for key in history.ids(folder, each)} or None
     drift.known_border(asked.by, known, since, job.line)
-    sides = {
-        source: (
-            place,
-            drift.by_arrival(place, known or set()) if asked.by == "arrival" else drift.by_date(place, since or ""),
-        )
-        for source, place in places(job).items()
-    }
+    ids = known or set()
+    sides = {source: (place, sides_of(job, place, ids, since or "")) for source, place in places(job).items()}
     sources = drift.measure(sides, job.parent, folder / "drift", job.params.assess, scorer(job))
     made = Drift(
         line=job.line,
@@ -47,6 +43,11 @@ def measure_drift(job: Job) -> Drift:
     if made.drifted:
         announce(made)
     return made
+
+
+def sides_of(job: Job, place: Place, known: set[str], since: str) -> Sides:
+    asked = job.params.assess
+    return drift.by_arrival(place, known, asked) if asked.drift.by == "arrival" else drift.by_date(place, since, asked)
 
 
 def announce(found: Drift) -> None:

@@ -40,6 +40,7 @@ class Job:
         """Digest of parameters and text: equal questions need no second answer."""
         asked = self.params.model_dump(mode="json")
         asked["refresh"].pop("push")
+        asked["refresh"].pop("watch", None)
         asked.pop("budgets")
         asked["prepare"].pop("engine")
         for section in ("budget", "faults"):

@@ -10,7 +10,7 @@ large as the drift, the text became harder for anyone, and training on it may no
 """
 
 import lzma
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -56,25 +56,32 @@ class Sides(NamedTuple):
     old: list[Document]
 
 
-def by_arrival(where: Place, known: set[str]) -> Sides:
+def by_arrival(where: Place, known: set[str], config: AssessConfig) -> Sides:
     """known: ids of the held-out documents of the champion's edition."""
-    sides = Sides([], [])
-    for document in slices.held_out(where.clean):
-        (sides.old if document.id in known else sides.new).append(document)
-    return sides
+    return _sides(where, lambda document: document.id not in known, config)
 
 
-def by_date(where: Place, since: str) -> Sides:
+def by_date(where: Place, since: str, config: AssessConfig) -> Sides:
     """A document whose date may mean days on both sides, or that has none, is on neither."""
     border = date.fromisoformat(since[:10])
-    sides = Sides([], [])
-    for document in slices.held_out(where.clean):
+
+    def is_new(document: Document) -> bool | None:
         found = days(document.date) if document.date else None
-        if found is not None and found[0] > border:
-            sides.new.append(document)
-        elif found is not None and found[1] <= border:
-            sides.old.append(document)
-    return sides
+        if found is None or found[0] <= border < found[1]:
+            return None
+        return found[0] > border
+
+    return _sides(where, is_new, config)
+
+
+def _sides(where: Place, is_new: Callable[[Document], bool | None], config: AssessConfig) -> Sides:
+    """Up to `assess.drift.documents` of each side, chosen by hash; None: on neither."""
+    new, old = (slices.Lowest(config.drift.documents, config.seed) for _ in range(2))
+    for document in slices.held_out(where.clean):
+        side = is_new(document)
+        if side is not None:
+            (new if side else old).add(document)
+    return Sides(new.documents(), old.documents())
 
 
 def measure(
@@ -83,10 +90,7 @@ def measure(
     """The drift of every source; one with too few documents on a side is told and not scored."""
     asked = config.drift
     folders: dict[str, tuple[Role, Path]] = {}
-    chosen: dict[str, Sides] = {}
-    for source, (where, both) in sorted(sides.items()):
-        kept = Sides(*(slices.chosen(side, asked.documents, config.seed) for side in both))
-        chosen[source] = kept
+    for source, (where, kept) in sorted(sides.items()):
         if min(map(len, kept)) >= asked.min_documents:
             for name, side in zip((f"{source}.new", f"{source}.old"), kept, strict=True):
                 slices.keep(side, config.max_bytes, out / "text" / name)
@@ -94,7 +98,9 @@ def measure(
     if folders:
         slices.suite_of(folders, config, out / "suite")
         score(champion, out / "suite", out / "scores")
-    return tuple(_source(source, sides[source][0], chosen[source], out / "scores", config) for source in chosen)
+    return tuple(
+        _source(source, where, kept, out / "scores", config) for source, (where, kept) in sorted(sides.items())
+    )
 
 
 def _source(source: str, where: Place, kept: Sides, scores: Path, config: AssessConfig) -> SourceDrift:

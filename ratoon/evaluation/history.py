@@ -111,8 +111,8 @@ def gather(
         name = f"{source}.r{number}"
         if any(each.name == name for each in history.slices):
             continue
-        new = [document for document in slices.held_out(place.clean) if document.id not in known]
-        kept = slices.chosen(new, asked.documents, config.seed)
+        new: list[str] = []
+        kept = slices.chosen(_unseen(place.clean, known, new), asked.documents, config.seed)
         if len(kept) < asked.min_documents:
             continue
         made = Slice(
@@ -132,12 +132,20 @@ def gather(
     return history
 
 
+def _unseen(clean: Path, known: set[str], new: list[str]) -> Iterator[Document]:
+    """Documents that no slice has seen; their ids go to `new`."""
+    for document in slices.held_out(clean):
+        if document.id not in known:
+            new.append(document.id)
+            yield document
+
+
 def _number(history: History, refresh: str) -> int:
     own = [each.number for each in history.slices if each.refresh == refresh]
     return own[0] if own else 1 + max((each.number for each in history.slices), default=0)
 
 
-def _keep(out: Path, kept: list[Document], new: list[Document], max_bytes: int, share: float) -> int:
+def _keep(out: Path, kept: list[Document], new: list[str], max_bytes: int, share: float) -> int:
     import pyarrow
     import pyarrow.parquet as parquet
 
@@ -146,7 +154,7 @@ def _keep(out: Path, kept: list[Document], new: list[Document], max_bytes: int, 
     keys = [text_key(document.text) for document in kept]
     # None: held out for another reason than its own text, which says nothing of later editions.
     size = slices.keep(kept, max_bytes, out, {"key": [key if held_out(key, share) else None for key in keys]})
-    parquet.write_table(pyarrow.table({"id": [document.id for document in new]}), out / IDS, compression="zstd")
+    parquet.write_table(pyarrow.table({"id": new}), out / IDS, compression="zstd")
     return size
 
 

@@ -104,9 +104,12 @@ def measure(
     scarce: list[str] = []
     cells: dict[str, tuple[str, Period, list[Document]]] = {}
     for source, where in sorted(places.items()):
-        parts = _sorted(source, where, periods, undated, unplaced)
-        for k, documents in sorted(parts.items()):
-            kept = slices.chosen(documents, asked.documents, config.seed)
+        parts = [slices.Lowest(asked.documents, config.seed) for _ in periods]
+        _sort(source, where, periods, parts, undated, unplaced)
+        for k, part in enumerate(parts):
+            kept = part.documents()
+            if not kept:
+                continue
             if len(kept) < asked.min_documents:
                 scarce.append(f"{source} {periods[k].name}: {len(kept)} documents")
                 continue
@@ -132,10 +135,15 @@ def measure(
     )
 
 
-def _sorted(
-    source: str, where: Place, periods: tuple[Period, ...], undated: Counter[str], unplaced: Counter[str]
-) -> dict[int, list[Document]]:
-    parts: dict[int, list[Document]] = {}
+def _sort(
+    source: str,
+    where: Place,
+    periods: tuple[Period, ...],
+    parts: list[slices.Lowest],
+    undated: Counter[str],
+    unplaced: Counter[str],
+) -> None:
+    """Every document into the part of its period, or counted as having none."""
     for document in slices.held_out(where.clean):
         try:
             k = place(document, periods)
@@ -145,8 +153,7 @@ def _sorted(
         if k is None:
             unplaced[source] += 1
         else:
-            parts.setdefault(k, []).append(document)
-    return parts
+            parts[k].add(document)
 
 
 def _bits(scores: Path, tests: Suite) -> Bits:

@@ -54,10 +54,32 @@ def held_out(clean: Path) -> Iterator[Document]:
             ) from error
 
 
+class Lowest:
+    """Of the documents it is given that say something, the `count` whose hash is smallest, and no other in memory.
+
+    A corpus that grows changes few of them.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed = count, seed
+        self.heap: list[tuple[int, str, Document]] = []
+
+    def add(self, document: Document) -> None:
+        if document.text.strip():
+            # The largest of those kept is first, so that it is the one to go.
+            entry = (-rank(self.seed, document.id), document.id, document)
+            push = heapq.heappush if len(self.heap) < self.count else heapq.heappushpop
+            push(self.heap, entry)
+
+    def documents(self) -> list[Document]:
+        return [document for _, _, document in sorted(self.heap, key=lambda entry: -entry[0])]
+
+
 def chosen(documents: Iterable[Document], count: int, seed: int) -> list[Document]:
-    """Of those that say something, the `count` whose hash is smallest: a corpus that grows changes few of them."""
-    said = (document for document in documents if document.text.strip())
-    return heapq.nsmallest(count, said, key=lambda document: rank(seed, document.id))
+    lowest = Lowest(count, seed)
+    for document in documents:
+        lowest.add(document)
+    return lowest.documents()
 
 
 def keep(documents: list[Document], max_bytes: int, out: Path, more: Mapping[str, list[Any]] | None = None) -> int:

@@ -129,7 +129,7 @@ def test_saying_what_a_base_was_trained_until_makes_no_other_base_of_it():
 def sides_of(tmp_path, new, old, **more):
     place = write(tmp_path / "news", dict.fromkeys([*(f"n{k}" for k in range(new)), *(f"o{k}" for k in range(old))]))
     place = place._replace(**more)
-    return {"news": (place, drift.by_arrival(place, {f"o{k}" for k in range(old)}))}
+    return {"news": (place, drift.by_arrival(place, {f"o{k}" for k in range(old)}, CONFIG))}
 
 
 def measured(tmp_path, sides, factor, noise=0.02):
@@ -177,7 +177,7 @@ def test_when_nothing_changed_few_intervals_lie_above_zero():
 def test_by_date_what_may_be_on_both_sides_is_on_neither(tmp_path):
     dated = {"a": "2024-05-01", "b": "2024-07-01", "c": "2024-06", "d": None, "e": "2024-06-15", "f": "2024-06-16"}
     place = write(tmp_path / "news", dated)
-    found = drift.by_date(place, "2024-06-15T10:00:00+00:00")
+    found = drift.by_date(place, "2024-06-15T10:00:00+00:00", CONFIG)
     assert [document.id for document in found.new] == ["b", "f"]
     assert [document.id for document in found.old] == ["a", "e"]
 

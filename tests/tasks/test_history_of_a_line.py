@@ -1,8 +1,10 @@
 """Two refreshes and the question of drift, as the flow asks for them: real models, real scores, no training."""
 
+import copy
 import json
 import math
 import random
+import shutil
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -119,24 +121,43 @@ class Project:
         return job
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def untracked():
+    """MLflow is asked nothing here."""
+
     @contextmanager
     def run(*_, **__):
         yield SimpleNamespace(metrics=lambda *_: None, artifact=lambda *_: None)
 
-    monkeypatch.setattr(tracking, "run", run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking, "run", run)
+        yield
+
+
+@pytest.fixture
+def project(tmp_path, untracked):
     made = Project(tmp_path)
     made.write(docs=(0, 30), code=(0, 30), law=(0, 10))
     return made
 
 
+@pytest.fixture(scope="module")
+def after_two(tmp_path_factory, untracked):
+    made = Project(tmp_path_factory.mktemp("line"))
+    made.write(docs=(0, 30), code=(0, 30), law=(0, 10))
+    made.refresh("one", 1, 1)
+    made.write(docs=(30, 40), code=(1000, 1012))
+    made.refresh("two", 2, 2, parent=1, parent_version=1)
+    return made
+
+
 @pytest.fixture
-def two(project):
-    project.refresh("one", 1, 1)
-    project.write(docs=(30, 40), code=(1000, 1012))
-    job = project.refresh("two", 2, 2, parent=1, parent_version=1)
-    return project, job
+def two(after_two, tmp_path):
+    """A copy of a line with two refreshes, and the job of the second."""
+    shutil.copytree(after_two.layout.root, tmp_path, dirs_exist_ok=True)
+    made = copy.copy(after_two)
+    made.layout = Layout(tmp_path)
+    return made, made.job("two", parent=1, version=1)
 
 
 def test_a_chain_of_refreshes_leaves_a_matrix_and_every_other_record(two):
