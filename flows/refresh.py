@@ -17,6 +17,7 @@ from ratoon.config import Ask
 from ratoon.records import Verdict, read
 from tasks import tracking
 from tasks.estimate import check_budget
+from tasks.history import look_back, look_closer, remember
 from tasks.job import alone, latest, question_answered
 from tasks.names import run_name
 from tasks.prepare import open_job
@@ -43,7 +44,10 @@ def refresh(ask: Ask = DEFAULT) -> State:
             trained = train(ask, run.id)
         with timed(seconds, "assess"):
             assess(ask, run.id)
+            look_back(job, Path(trained["model"]), started.isoformat(timespec="seconds"))
+            look_closer(job, Path(trained["model"]))
         version = register(job, read(job.folder / "verdict.json", Verdict), trained["run"])
+        remember(job, version, read(job.folder / "verdict.json", Verdict).promoted, run.id)
         runs = {"refresh": run.id, "train": trained["run"]}
         done = conclude(job, started=started, seconds=seconds, runs=runs, version=version)
         run.artifact(job.folder / "report.html")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ratoon import cli_bench, cli_corpus, cli_laws, cli_promote, commands, commands_laws
+from ratoon import cli_bench, cli_corpus, cli_laws, cli_promote, commands, commands_history, commands_laws
 from ratoon.cli_laws import as_json
 from ratoon.commands import DONE, FAILED, WRONG
 from ratoon.config import Ask, ConfigError
@@ -114,6 +114,10 @@ def parser() -> argparse.ArgumentParser:
     )
     asking(train_verb)
     asking(verb("assess", commands.part("assess"), "score the trained model against its parent, item by item"))
+    history_verb = verb("history", commands_history.history, "what a model line learned and forgot", HISTORY)
+    history_verb.add_argument("--model", help="registered model (default: the one of params.yaml)")
+    as_json(history_verb)
+    asking(verb("drift", commands_history.drift, "has the newest text moved away from the champion?", DRIFT))
     report_verb = verb("report", commands.show_report, "write the page of the last refresh again, and say where it is")
     report_verb.add_argument("--model", help="registered model (default: the one of params.yaml)")
     as_json(report_verb)
@@ -154,6 +158,14 @@ TRAIN = """\
     updates, and says whether a sweep can branch its run lengths off one trunk.
     --estimate needs the packed sources and the base: operations, memory, time, money and disk, from a few steps run
     here. With limits in train.budget, a run that would pass them is not begun."""
+
+HISTORY = """\
+    Bits per byte of every model of the line on the held-out text that each refresh brought, and what follows from it.
+    docs/forgetting.md says how to read it."""
+
+DRIFT = """\
+    Brings the sources up to date and scores the champion on the newest and on older held-out text; trains nothing.
+    Exit code 5: it drifted, a refresh is due; 0: it did not."""
 
 
 def asking(verb: argparse.ArgumentParser) -> None:

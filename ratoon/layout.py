@@ -44,3 +44,7 @@ class Layout:
     def latest(self, line: str) -> Path:
         """Names the folder of the last finished refresh of a model line."""
         return self.refreshes(line) / "latest.json"
+
+    def history(self, line: str) -> Path:
+        """Held-out text of earlier refreshes of a model line, and how every model of it scored on it."""
+        return self.state / "history" / line

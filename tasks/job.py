@@ -40,6 +40,7 @@ class Job:
         """Digest of parameters and text: equal questions need no second answer."""
         asked = self.params.model_dump(mode="json")
         asked["refresh"].pop("push")
+        asked["refresh"].pop("watch", None)
         asked.pop("budgets")
         asked["prepare"].pop("engine")
         for section in ("budget", "faults"):
@@ -98,6 +99,8 @@ def resolve(root: Path, ask: Ask) -> tuple[Params, Base, tuple[Source, ...]]:
             f"add it, so that the sources are packed with its tokenizer"
         )
     sources = tuple(config.source(root, name) for name in params.refresh.sources)
+    for name in params.refresh.watch:
+        config.source(root, name)  # a wrong name is told at once
     roles = {source.role for source in sources}
     if missing := {"general", "domain"} - roles:
         raise ConfigError(

@@ -25,10 +25,12 @@ STAGE = re.compile(r"(?:Running stage|Stage) '([^']+)'")  # what DVC says of eac
 @task(cache_policy=NO_CACHE)
 def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
     """Bring every source up to date through DVC. Returns the stages that had to run, and path -> hash of all."""
-    _, base, sources = resolve(root, ask)
+    params, base, sources = resolve(root, ask)
     targets = [f"pack@{base.name}-{source.name}" for source in sources]
+    targets += [f"clean-watched@{name}" for name in params.refresh.watch]
     passed: set[str] = set()
-    total = 4 * len(sources) + 2  # ingest, score, clean, pack of each, the tokenizer and the scorers that are kept
+    # Ingest, score, clean, pack of each, the tokenizer and the scorers that are kept; two stages of what is watched.
+    total = 4 * len(sources) + 2 + 2 * len(params.refresh.watch)
     with stage("prepare", "stages", total) as shown:
 
         def heard(line: str) -> None:

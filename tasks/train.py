@@ -1,5 +1,6 @@
 """The target run."""
 
+from functools import partial
 from pathlib import Path
 
 from prefect import task
@@ -7,6 +8,7 @@ from prefect.cache_policies import NO_CACHE
 
 from ratoon import records
 from ratoon.config import ConfigError, Schedule, TrainConfig
+from ratoon.evaluation.trajectory import CHECKPOINTS, KEPT, keep_weights
 from ratoon.records import Choice
 from ratoon.training.request import Request, Result, Trunk
 from ratoon.training.supervise import supervise
@@ -70,6 +72,7 @@ def train_target(job: Job, share: float, parent_run: str | None) -> tuple[Result
         stage("train", "tokens", request.steps * request.step_tokens) as shown,
     ):
         run.params(request.model_dump(mode="json"))
+        keep = partial(keep_weights, out / CHECKPOINTS, out / KEPT) if job.params.assess.trajectory else lambda: None
         for name, portion in request.portions.items():
             path = str(Path(portion.rows).relative_to(job.layout.root))
             run.dataset(name, job.edition_of(Path(path)), path, context="training" if portion.share else "evaluation")
@@ -78,8 +81,10 @@ def train_target(job: Job, share: float, parent_run: str | None) -> tuple[Result
             loss = line["metrics"].get("train/loss_nats")
             shown.update(line["tokens"], note="" if loss is None else f"loss {loss:.3f}")
             run.metrics(line["metrics"], step=line["step"], tokens=line["tokens"])
+            keep()
 
         supervise("run", request, out, on_line=on_line)
+        keep()
         result = records.read(out / "result.json", Result)
         run.finish(result.tokens_per_second, Path(result.model))
         return result, run.id

@@ -12,6 +12,15 @@ from ratoon.config.decontaminate import Decontaminate, HeldOutTargets
 from ratoon.config.engine import Engine
 from ratoon.config.filters import DateFilter, LanguageFilter, LicenseFilter, Toxicity
 from ratoon.config.generation import GenerationConfig
+from ratoon.config.history import (
+    DriftConfig,
+    HistoryConfig,
+    NoiseConfig,
+    PeriodsConfig,
+    ProbeConfig,
+    QualityConfig,
+    TrajectoryConfig,
+)
 from ratoon.config.mixture import Curriculum, Length, MixtureConfig, Phase
 from ratoon.config.params import Ask, Params, RefreshConfig
 from ratoon.config.prefixes import Prefixes
@@ -51,6 +60,7 @@ __all__ = [
     "Declared",
     "Decontaminate",
     "Dedup",
+    "DriftConfig",
     "Engine",
     "Files",
     "GateConfig",
@@ -59,6 +69,7 @@ __all__ = [
     "HeldOut",
     "HeldOutTargets",
     "HeldOutText",
+    "HistoryConfig",
     "Importance",
     "ItemColumns",
     "Items",
@@ -73,16 +84,20 @@ __all__ = [
     "Name",
     "NearDuplicates",
     "NextPassage",
+    "NoiseConfig",
     "Origin",
     "Packages",
     "Paragraphs",
     "Params",
+    "PeriodsConfig",
     "Perplexity",
     "Phase",
     "Prefixes",
     "PrepareConfig",
     "Pretrained",
+    "ProbeConfig",
     "Prompt",
+    "QualityConfig",
     "RefreshConfig",
     "Retreat",
     "Retrieval",
@@ -99,6 +114,7 @@ __all__ = [
     "Thresholds",
     "Toxicity",
     "TrainConfig",
+    "TrajectoryConfig",
     "Unshown",
     "WebPages",
     "base",

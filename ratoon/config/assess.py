@@ -6,6 +6,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from ratoon.config.declaration import Declared, Name, Share
 from ratoon.config.generation import GenerationConfig
+from ratoon.config.history import DriftConfig, HistoryConfig, NoiseConfig, PeriodsConfig, ProbeConfig, TrajectoryConfig
 
 WRITING = GenerationConfig()  # type: ignore[call-arg]
 
@@ -28,6 +29,13 @@ class AssessConfig(Declared):
     generation: GenerationConfig | None = Field(
         WRITING, description="health of what the models write; none: not looked at", exclude_if=lambda it: it == WRITING
     )
+    # Left at their defaults these are no part of a refresh's identity. None: off
+    history: HistoryConfig | None = Field(HistoryConfig(), exclude_if=lambda it: it == HistoryConfig())
+    probe: ProbeConfig | None = Field(ProbeConfig(), exclude_if=lambda it: it == ProbeConfig())
+    noise: NoiseConfig | None = Field(NoiseConfig(), exclude_if=lambda it: it == NoiseConfig())
+    trajectory: TrajectoryConfig | None = Field(None, exclude_if=lambda it: it is None)
+    periods: PeriodsConfig | None = Field(PeriodsConfig(), exclude_if=lambda it: it == PeriodsConfig())
+    drift: DriftConfig = Field(DriftConfig(), exclude_if=lambda it: it == DriftConfig())
 
     @property
     def level(self) -> float:

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from ratoon.config.declaration import Declared, Name, Share
+from ratoon.config.filters import Day
 
 
 class Scratch(Declared):
@@ -53,6 +54,11 @@ class Base(Declared):
     license: str | None = None
     row_tokens: PositiveInt = Field(description="length of the packed rows, at most the model's context")
     family: tuple[Name, ...] = Field((), description="smaller bases that share its tokenizer: cheap proxies")
+    cutoff: Day | None = Field(
+        None,
+        description="the last day of the text it was trained on; none: not known",
+        exclude_if=lambda it: it is None,
+    )
     weights: Scratch | Pretrained | Gguf = Field(discriminator="kind")
 
     @model_validator(mode="after")
@@ -60,3 +66,7 @@ class Base(Declared):
         if isinstance(self.weights, Scratch) and self.row_tokens > self.weights.context:
             raise ValueError(f"row_tokens {self.row_tokens} is more than the context {self.weights.context}")
         return self
+
+    def digest(self) -> str:
+        """What is merely said of a model makes no other model of it."""
+        return super().digest() if self.cutoff is None else self.model_copy(update={"cutoff": None}).digest()

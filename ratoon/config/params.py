@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from ratoon.config.assess import AssessConfig, GateConfig
 from ratoon.config.declaration import Declared, Name, Share
@@ -14,9 +14,18 @@ from ratoon.config.train import TrainConfig
 class RefreshConfig(Declared):
     base: Name = "nano"
     sources: tuple[Name, ...] = Field(min_length=2, description="declared in data/sources")
+    watch: tuple[Name, ...] = Field(
+        (), description="sources that are scored, never trained on or gated", exclude_if=lambda it: not it
+    )
     model: Name | None = Field(None, description="registered model; none: ratoon-<base>")
     budget: str = Field("default", description="an entry of budgets")
     push: bool = Field(True, description="push the editions to the DVC remote")
+
+    @model_validator(mode="after")
+    def check(self) -> "RefreshConfig":
+        if both := sorted({*self.watch} & {*self.sources}):
+            raise ValueError(f"watch: {both[0]!r} is one of sources; what is trained on cannot be watched from outside")
+        return self
 
     @property
     def line(self) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ SMALL = {
     "promote": {"max_general_loss": 0.5, "max_benchmark_loss": 1.0},
     "assess": {"max_documents": 30, "max_bytes": 1000, "items": 40, "bootstrap": 300},
 }
+WORDS = ["field", "cane", "root", "stem", "leaf", "rain", "soil", "press", "juice", "syrup", "mill", "harvest", "tall"]
 SOURCES = {
     "python-docs": ("general", "prose", "prose"),
     "python-code": ("domain", "code", "code"),
@@ -60,6 +62,18 @@ class Project:
         return folder / name, json.loads((folder / name / "refresh.json").read_text())
 
 
+def watch(project):
+    """A small source that is scored and never trained on."""
+    draw = random.Random(0)
+    texts = [" ".join(draw.choice(WORDS) for _ in range(90)) for _ in range(120)]
+    raw = project.root / "data" / "raw" / "notes"
+    raw.mkdir(parents=True)
+    (raw / "notes.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    source = {"name": "notes", "role": "general", "kind": "prose", "origins": [{"path": "data/raw/notes"}]}
+    (project.root / "data" / "sources" / "notes.yaml").write_text(yaml.safe_dump(source))
+    project.edit("params.yaml", lambda raw: raw["refresh"].update(watch=["notes"]))
+
+
 @pytest.fixture(scope="session")
 def project(tmp_path_factory):
     return make(tmp_path_factory.mktemp("project"))
@@ -85,6 +99,7 @@ def make(root):
         origins = [{"packages": ["networkx"], "content": content}, {"path": f"data/raw/{name}", "optional": True}]
         source = {"name": name, "role": role, "kind": kind, "origins": origins}
         (root / "data" / "sources" / f"{name}.yaml").write_text(yaml.safe_dump(source))
+    watch(made)
     for base in ("nano", "pico"):
         made.edit(f"models/bases/{base}.yaml", lambda raw: raw["weights"].update(tokens=400_000, vocabulary=1024))
     for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t"]):

@@ -41,7 +41,7 @@ def first(project, killed):
 def test_a_killed_refresh_goes_on_where_it_was(first, killed):
     assert killed
     assert {path: path.stat().st_mtime_ns for path in killed} == killed
-    assert "10 ran" not in first[1]  # editions were not made again
+    assert "12 ran" not in first[1]  # editions were not made again
 
 
 def test_a_refresh_runs_through_every_room_and_registers_a_version(first, project):
@@ -116,6 +116,34 @@ def test_a_new_file_is_processed_alone_and_the_champion_is_continued(first, proj
     assert {o["model"] for o in refresh["observations"]} == {"nano", "pico"}
     again = {p.name: p.stat().st_mtime_ns for p in (project.root / "data/documents/python-docs").glob("*.parquet")}
     assert again == ingested
+
+
+def test_every_refresh_is_remembered_with_what_is_watched_and_what_was_forgotten(first, project):
+    found = json.loads(project.ratoon("history", "--json").stdout)
+    matrix = found["matrix"]
+    assert [row["label"] for row in matrix["models"]] == ["base", "v1", "v2"]
+    assert [each["name"] for each in matrix["slices"]] == ["notes.r1", "python-code.r1", "python-docs.r1"]
+    assert all(value is not None for row in matrix["scores"] for value in row)
+    # The second refresh brought one file: too little for a slice of its own, so there is no forward transfer yet.
+    assert matrix["figures"]["domain"]["bwt"] is not None
+    assert matrix["figures"]["domain"]["fwt"] is None
+    assert set(matrix["figures"]["watched"]) == {"acc", "step", "total"}
+    assert set(found) == {"matrix", "shift", "probes", "noise"}
+    assert found["shift"]["total"]["distance"] > 0
+    shown = project.ratoon("history").stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "notes (watched)" in shown
+
+
+def test_drift_without_new_text_says_so_and_trains_nothing(first, project):
+    before = project.latest()[1]
+    found = json.loads(project.ratoon("drift", "--json").stdout)
+    assert found["champion"] == "v2"
+    assert not found["drifted"]
+    assert {each["source"]: each["drift"] for each in found["sources"]} == dict.fromkeys(
+        ("notes", "python-code", "python-docs")
+    )
+    assert project.latest()[1] == before
 
 
 def test_rollback_brings_the_former_champion_back(first, project):
