@@ -1,6 +1,7 @@
 """Does choosing the runs save them? Simulated sweeps of known truth, published continued pretraining, own sweeps.
 
     python benchmarks/laws_design.py --studies 20
+    python benchmarks/laws_design.py --truth warm_like --law warm    what it costs not to know the form
     python benchmarks/laws_design.py --published
     python benchmarks/laws_design.py --replay observations.csv --target 800000
 
@@ -96,6 +97,9 @@ def neither(role: Role, N: float, D: float, own: float) -> float:
     return 2.4 + base + 1.9 * (1 + 5 * own * seen) ** -0.22
 
 
+TRUTHS = (dcpt_like, warm_like, cmr_like, neither)
+
+
 def tokens_of(run: Option) -> float:
     return run.flops / (6 * run.params)
 
@@ -105,9 +109,10 @@ class Question:
     params: float
     tokens: float
     ceiling: float
+    config: ChooseConfig = CONFIG
 
     def believe(self, observations: Sequence[Observation]) -> Belief:
-        stakes = Stakes(self.ceiling / (1 + CONFIG.tolerance), 4.0, CONFIG)
+        stakes = Stakes(self.ceiling / (1 + self.config.tolerance), 4.0, self.config)
         rows = {role: Rows.of(table) for role, table in tabulate(observations)[0].items()}
         return believe_weakly(rows, params=self.params, tokens=self.tokens, stakes=stakes)
 
@@ -181,7 +186,9 @@ def cost(size: float, share: float, lengths: tuple[float, ...]) -> float:
 
 def study(truth: Truth, share: float, seed: int, options_: argparse.Namespace) -> dict[str, float]:
     measure = planted(truth, options_.noise, seed)
-    question = Question(OWN, options_.stretch * LONGEST, truth("general", OWN, options_.stretch * LONGEST, 1 - share))
+    target = options_.stretch * LONGEST
+    config = ChooseConfig.model_validate({"law": options_.law})
+    question = Question(OWN, target, truth("general", OWN, target, 1 - share), config)
     sizes = (OWN, SMALL)[: options_.sizes]
     grid = [Option.trunk(ratio, N, HORIZONS, DECAY) for N in sizes for ratio in RATIOS]
     whole = sum(map(tokens_of, grid))
@@ -211,7 +218,7 @@ def study(truth: Truth, share: float, seed: int, options_: argparse.Namespace) -
 
 
 def simulate(asked: argparse.Namespace) -> None:
-    for truth in (dcpt_like, warm_like, cmr_like, neither):
+    for truth in (one for one in TRUTHS if not asked.truth or one.__name__ in asked.truth):
         for share in asked.shares:
             found = [study(truth, share, seed, asked) for seed in range(asked.studies)]
             figures = {}
@@ -344,6 +351,8 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, default=1, choices=[1, 2])
     parser.add_argument("--shares", type=float, nargs="*", default=[0.4, 0.7])
     parser.add_argument("--width", type=float, default=0.03, help="of the interval: narrow enough")
+    parser.add_argument("--truth", nargs="*", choices=[one.__name__ for one in TRUTHS], help="default: all")
+    parser.add_argument("--law", default="auto", help="the form is known to be this one; default: all forms, weighed")
     parser.add_argument("--published", action="store_true")
     parser.add_argument("--replay", type=Path)
     parser.add_argument("--target", type=int, help="tokens, with --replay")

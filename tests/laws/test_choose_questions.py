@@ -343,8 +343,13 @@ def test_a_domain_nobody_swept_is_foretold_from_its_probe(swept, capsys):
     truth = ACROSS.loss(1.8e9, 10e9, np.array(answer["shares"]), *FEATURES["medical"])
     assert answer["losses"] == pytest.approx(truth, rel=0.01)
     assert answer["known"] == ["code", "law", "math", "music"]
+    for told_, loss, interval in zip(truth, answer["losses"], answer["intervals"], strict=True):
+        assert interval["low"] <= min(told_, loss)
+        assert interval["high"] >= max(told_, loss)
     said = told(capsys, *question, "--new", "medical")
     assert "each foreseen from the others" in said
+    assert "its share    loss" in said
+    assert "90%" in said
     missing = asked(capsys, *question, "--new", "medicine", code=cli.WRONG).err
     assert "no probe of 'medicine'; did you mean 'medical'?" in missing
 

@@ -218,10 +218,10 @@ def portions(weights: Sequence[float], whole: int) -> list[int]:
     return [int(count) for count in counts]
 
 
-def around(value: float, draws: Array) -> Interval:
+def around(value: float, draws: Array, confidence: float = SPREAD) -> Interval:
     """The interval of these draws, stretched to hold the best estimate."""
-    low, high = np.quantile(draws, [(1 - SPREAD) / 2, (1 + SPREAD) / 2])
-    return Interval(value=value, low=min(float(low), value), high=max(float(high), value), confidence=SPREAD)
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value=value, low=min(float(low), value), high=max(float(high), value), confidence=confidence)
 
 
 def share_grid(low: float, high: float) -> Array:

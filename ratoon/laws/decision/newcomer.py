@@ -17,6 +17,7 @@ from ratoon.laws.form import Array
 from ratoon.laws.tables.bring import match, read_runs
 from ratoon.laws.tables.reading import Sheet, closest
 from ratoon.laws.tables.runtable import RunTable
+from ratoon.records import Interval
 
 STEPS = 9  # shares that are shown, through those that were run
 OF_PROBES = ("evaluated", "D", "domain", "loss")  # the words that a table of probes is read by
@@ -32,6 +33,7 @@ class Newcomer:
     tokens: float
     shares: tuple[float, ...]  # its own
     losses: tuple[float, ...]
+    intervals: tuple[Interval, ...] | None  # 90%; None: three known domains leave nothing to learn them from
     initial_loss: float  # what its probe says
     decline_rate: float  # nats per billion tokens
     level: float  # nats by which its own runs moved it
@@ -63,11 +65,13 @@ def foretell(
                 f"{probes.where}: no probe of {name!r}{closest(name, probed)}; every domain is probed alike, the first "
                 f"percent of one run each. There are {', '.join(probed)}"
             )
-    known = [Domain(name, _runs(table), *_probe(probed[name])) for name, table in tables.items() if name != new]
-    few = _runs(tables[new]) if new in tables else None
+    rows = {name: _runs(table) for name, table in tables.items()}
+    known = [Domain(name, rows[name][0], *_probe(probed[name]), rows[name][1]) for name in tables if name != new]
+    few, trunks = rows.get(new, (None, None))
     every = [one.runs for one in known]
     at = {name: max(float(one.inputs[name].max()) for one in every) for name in ("N", "D")} | dict(target or {})
-    found = transfer(known, *_probe(probed[new]), few=few, reach={name: at[name] for name in ("N", "D")}, seed=seed)
+    reach = {name: at[name] for name in ("N", "D")}
+    found = transfer(known, *_probe(probed[new]), few=few, few_groups=trunks, reach=reach, seed=seed)
     return _told(found, new, known, few, at)
 
 
@@ -81,6 +85,7 @@ def _told(found: Transfer, new: str, known: list[Domain], few: Runs | None, at: 
         tokens=at["D"],
         shares=tuple(shares.tolist()),
         losses=tuple(found.loss(at["N"], at["D"], shares).tolist()),
+        intervals=found.intervals(at["N"], at["D"], shares),
         initial_loss=found.initial_loss,
         decline_rate=found.decline_rate,
         level=found.level,
@@ -109,8 +114,8 @@ def _loss_of(table: RunTable) -> str:
     return "domain" if "domain" in table.sources else "loss"
 
 
-def _runs(table: RunTable) -> Runs:
-    return table.rows_for(LAWS["dcpt"], _loss_of(table))[0]
+def _runs(table: RunTable) -> tuple[Runs, tuple[str, ...]]:
+    return table.rows_for(LAWS["dcpt"], _loss_of(table))
 
 
 def _probe(table: RunTable) -> tuple[Array, Array]:

@@ -55,22 +55,19 @@ class Noise:
 
     @property
     def typical(self) -> "Noise":
-        """One draw, of the medians; never quite zero, and of a law without bends."""
-        luck, measurement, memory = (np.array([np.median(x)]) for x in (self.luck, self.measurement, self.memory))
-        return replace(self, luck=luck, measurement=np.maximum(measurement, ROUNDING), memory=memory, bend=np.zeros(1))
+        """One draw: the likeliest memory and the medians of the draws that have it, since luck and memory stand in for
+        each other; never quite zero, and of a law without bends."""
+        memories, times = np.unique(self.memory, return_counts=True)
+        memory = memories[times.argmax()]
+        luck, measurement = (np.array([np.median(x[self.memory == memory])]) for x in (self.luck, self.measurement))
+        still = np.zeros(1)
+        return replace(
+            self, luck=luck, measurement=np.maximum(measurement, ROUNDING), memory=np.array([memory]), bend=still
+        )
 
     def take(self, index: Places) -> "Noise":
         parts = {name: getattr(self, name)[index] for name in ("luck", "measurement", "memory", "bend")}
         return replace(self, **parts)
-
-    def critical(self, lanes: Lanes, confidence: float) -> float:
-        """How many typical standard deviations chance moves something, as often as `confidence`: Student's quantile,
-        with the freedom there is in the variance of a run's mean."""
-        if self.none:
-            return NormalDist().inv_cdf((1 + confidence) / 2)
-        scale = np.sqrt(self.luck**2 + self.measurement**2 / lanes.checkpoints)
-        shifts = np.array([NormalDist().inv_cdf((1 + (k + 0.5) / FINE) / 2) for k in range(FINE)])
-        return float(np.quantile(np.outer(scale / np.median(scale), shifts), confidence))
 
     def draw(self, lanes: Lanes, random: np.random.Generator) -> Array:
         """(R, n) of luck and noise."""
@@ -99,6 +96,11 @@ class Noise:
         gram = np.matmul(shapes.transpose(0, 2, 1), shapes) + np.eye(bends.shape[1])
         left, right = (np.matmul(x[:, None, :], shapes)[:, 0] for x in (one, other))
         return np.asarray(found - (left * np.linalg.solve(gram, right[..., None])[..., 0]).sum(axis=1))
+
+
+def normal_quantiles() -> Array:
+    """(FINE,) of the size of a standard normal."""
+    return np.array([NormalDist().inv_cdf((1 + (k + 0.5) / FINE) / 2) for k in range(FINE)])
 
 
 def learn(

@@ -19,6 +19,7 @@ from ratoon.config import ConfigError
 from ratoon.laws.fitting.fit import Fit, flat
 from ratoon.laws.fitting.runs import Runs
 from ratoon.laws.form import Array, Exponent, Mask
+from ratoon.laws.intervals.chance import criticals
 from ratoon.laws.intervals.known import Scale
 from ratoon.laws.intervals.lanes import Lanes, Places
 from ratoon.laws.intervals.simulate import noise_of, spoken
@@ -84,7 +85,8 @@ def profile(
         held = [one for one in held if one.name in names]
     if not held:
         return ()
-    return _Walk(valley, [one for one in held for _ in (0, 1)], noise.critical(lanes, confidence)).profiles()
+    critical = criticals(valley, held, noise, lanes, confidence)
+    return _Walk(valley, [one for one in held for _ in (0, 1)], np.repeat(critical, 2)).profiles()
 
 
 @dataclass
@@ -97,7 +99,7 @@ class _Walk:
 
     valley: Valley
     held: list[Held]  # one per problem
-    critical: float
+    critical: Array  # of each problem
 
     def __post_init__(self) -> None:
         size = len(self.held)
@@ -128,18 +130,20 @@ class _Walk:
 
     def turn(self, at: Places) -> None:
         """One step of these problems: outwards until the rise is too much, then in between."""
-        inner, outer, low, high = (x[at] for x in (self.inner, self.outer, self.low, self.high))
+        inner, outer, low, high, critical = (
+            x[at] for x in (self.inner, self.outer, self.low, self.high, self.critical)
+        )
         bracketed = np.isfinite(outer)
-        part = (self.critical - low) / np.where(bracketed, high - low, 1.0)
+        part = (critical - low) / np.where(bracketed, high - low, 1.0)
         between = inner + np.clip(part, 0.1, 0.9) * np.where(bracketed, outer - inner, 0.0)
-        ahead = inner * np.clip(AHEAD * self.critical / np.maximum(low, 1e-12), 2.0, LEAP)
+        ahead = inner * np.clip(AHEAD * critical / np.maximum(low, 1e-12), 2.0, LEAP)
         tried = np.where(bracketed, between, np.minimum(np.where(inner > 0, ahead, FIRST), self.limit[at]))
         held = [self.held[b] for b in at]
         places = self.middle[at] + self.side[at] * tried
         values = np.array([one.at(float(x)) for one, x in zip(held, places, strict=True)])
         found = self.valley.minimise(held, values, self.theta[at], ITERATIONS)
         rise = np.sqrt(np.maximum(2 * (found.value - self.valley.optimum.value[0]), 0.0))
-        over = rise > self.critical
+        over = rise > critical
         self.inner[at], self.low[at] = np.where(over, inner, tried), np.where(over, low, rise)
         self.outer[at], self.high[at] = np.where(over, tried, outer), np.where(over, rise, high)
         self.theta[at] = np.where(over[:, None], self.theta[at], found.theta)
