@@ -7,13 +7,13 @@ from ratoon import commands_promote
 from ratoon.cli_laws import as_json
 
 GATE = """\
-    FOLDER is a refresh's folder, or its folder `assess`; without it, the last refresh of this line. Reads the scores
-    kept there item by item: no model, no network, and the same verdict every time.
+    FOLDER is a refresh's folder, or its folder `assess`; without it, the last refresh of this line. Reads the
+    scores kept there item by item: no model, no network, and the same verdict every time.
       ratoon gate                                the last verdict again
       ratoon gate --params stricter.yaml         what another policy would have said (its section `promote`)
     Exit code 0: promote, 3: refuse, 4: ask."""
 PROMOTE = """\
-    For a version the gate asked about (`ratoon gate` says why; the report has the pictures), or in spite of the gate.
+    For a version the gate asked about (`ratoon gate` says why; the report has pictures), or in spite of the gate.
       ratoon promote 7 --by 'Ann Lee' --because 'the loss on old manuals does not matter to us'
     The version must be of this line, be what was judged, and load. Who and why are kept as its tags."""
 

@@ -76,16 +76,7 @@ def watch(project):
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory):
-    return make(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture(scope="session")
-def apart(tmp_path_factory):
-    """Another, for tests that are no part of the chain of refreshes."""
-    return make(tmp_path_factory.mktemp("apart"))
-
-
-def make(root):
+    root = tmp_path_factory.mktemp("project")
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -57,6 +57,16 @@ def test_a_refresh_runs_through_every_room_and_registers_a_version(first, projec
     assert "<svg" in (folder / "report.html").read_text()
 
 
+def test_the_stored_scores_give_the_same_verdict_again(first, project):
+    folder, refresh = project.latest()
+    assert refresh["verdict"]["decision"] == "promote"
+    said = json.loads(project.ratoon("gate", "--json").stdout)
+    assert said == refresh["verdict"] == json.loads((folder / "verdict.json").read_text())
+    lines = (folder / "assess" / "flips.jsonl").read_text().splitlines()
+    counted = sum(item["negative"] + item["positive"] for item in said["flips"])
+    assert len(lines) == counted
+
+
 def test_the_ledgers_of_every_stage_add_up_and_follow_one_another(first):
     refresh, _ = first
     for source in ("python-docs", "python-code"):
@@ -152,6 +162,16 @@ def test_rollback_brings_the_former_champion_back(first, project):
         pytest.fail(f"the second refresh was refused: {refresh['verdict']['reasons']}")
     said = json.loads(project.ratoon("rollback", "--json").stdout)
     assert said == {"model": "ratoon-nano", "from": 2, "to": 1}
+
+
+def test_a_person_promotes_a_version_by_name_and_reason(first, project):
+    said = json.loads(project.ratoon("promote", "2", "--by", "Ann", "--because", "no complaints", "--json").stdout)
+    assert (said["model"], said["version"], said["replaces"], said["notes"]) == ("ratoon-nano", 2, 1, [])
+    assert said["report"].endswith("report.html")
+    assert json.loads(project.ratoon("status", "--json").stdout)["champion"]["version"] == 2
+    assert (
+        "no version 9; there are 2, 1" in project.ratoon("promote", "9", "--by", "A", "--because", "b", code=2).stderr
+    )
 
 
 def test_a_wrong_key_is_refused_before_anything_starts(project):
