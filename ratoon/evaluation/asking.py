@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ratoon.config import Asked, Benchmark, ConfigError, Items, LmEval, Prompt
 from ratoon.corpus.decontaminate.questions import Question, questions, records
 from ratoon.evaluation.passages import rank
+from ratoon.evaluation.standard import check_fetched
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Lines = list[dict[str, Any]]
@@ -72,6 +73,7 @@ def _develops(benchmark: Benchmark, form: Items, kept: Sequence[Question], shots
 
 def fetched(benchmark: Benchmark, form: LmEval, root: Path) -> Asking:
     """Items of lm-eval with their prompts and examples in them."""
+    check_fetched(benchmark.name, form, root / "data" / "benchmarks" / benchmark.name)
     lines = [line for _, line in records(benchmark, root)]
     chosen = set(smallest([line["id"] for line in lines], form.most, benchmark.name))
     lines = [line for line in lines if line["id"] in chosen]

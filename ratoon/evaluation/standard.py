@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import Field
 
 from ratoon.config import Benchmark, ConfigError, LmEval
-from ratoon.records import Record, write
+from ratoon.records import Record, read, write
 
 SEED = 1234  # lm-eval's own default for the draw of examples
 UNTIL = ["\n\n"]
@@ -29,7 +29,6 @@ class Fetched(Record):
 
     task: str
     dataset: str
-    form: str = Field(description="digest of the declaration's form")
     origin: str = Field(description="cache, or hub")
     lm_eval: str = Field(description="version")
     shots: int
@@ -56,7 +55,6 @@ def fetch(benchmark: Benchmark, root: Path) -> Fetched:
     found = Fetched(
         task=form.task,
         dataset=" ".join(filter(None, (task.DATASET_PATH, task.DATASET_NAME))),
-        form=form.digest(),
         origin="cache" if offline() else "hub",
         lm_eval=importlib.metadata.version("lm-eval"),
         shots=shots,
@@ -64,6 +62,20 @@ def fetch(benchmark: Benchmark, root: Path) -> Fetched:
     )
     write(path.parent / "fetched.json", found)
     return found
+
+
+def check_fetched(name: str, form: LmEval, folder: Path) -> None:
+    """Refuse items that were written for another task, or with another number of examples."""
+    again = f"`ratoon bench fetch {name}` writes them, from the cache of datasets or the hub"
+    if not (folder / "fetched.json").exists():
+        raise ConfigError(f"benchmark {name!r}: its items are not there; {again}")
+    found = read(folder / "fetched.json", Fetched)
+    if found.task != form.task or form.shots not in (None, found.shots):
+        shots = "" if form.shots is None else f" with {form.shots} examples"
+        raise ConfigError(
+            f"benchmark {name!r}: asks for {form.task}{shots}, and its items are of {found.task} with {found.shots}; "
+            f"{again}"
+        )
 
 
 def offline() -> bool:

@@ -5,10 +5,10 @@ import random
 
 import pytest
 
-from ratoon.config import AssessConfig, Benchmark, ConfigError, parse
-from ratoon.evaluation import harness, paired, prompts, suite
+from ratoon.config import AssessConfig, Benchmark, ConfigError, GateConfig, parse
+from ratoon.evaluation import gate, harness, paired, prompts, suite
 from ratoon.evaluation.asking import ask
-from ratoon.records import read
+from ratoon.records import Comparison, Interval, read
 
 CONFIG = AssessConfig()
 PLAIN = {"name": "plain", "template": "{question}\nAnswer:"}
@@ -225,6 +225,21 @@ def test_two_models_in_prompts_of_their_own_are_compared_item_by_item(worded, mo
         score(tmp_path / f"{likes}-suite", scored[likes])
     (item,) = paired.compare(scored["plain"], scored["listed"], worded, AssessConfig(bootstrap=200))
     assert (item.benchmark, item.source, item.items) == ("exam", "exam", suite.load(worded).tasks[0].items)
+
+
+def test_a_benchmark_with_items_of_its_own_is_not_missed_on_other_sources():
+    def compared(benchmark, source, metric="accuracy"):
+        value = Interval(value=0.5, low=0.4, high=0.6, confidence=0.95)
+        role = "domain" if source == "code" else "general"
+        arms = {"parent": value, "candidate": value, "difference": value, "relative": value}
+        return Comparison(
+            benchmark=benchmark, source=source, role=role, metric=metric, items=9, outcome="tie", samples="", **arms
+        )
+
+    texts = [compared("held-out", source, "bits_per_byte") for source in ("docs", "code")]
+    assert list(gate.missing((*texts, compared("exam", "exam")), GateConfig())) == []
+    (found,) = gate.missing((*texts, compared("exam", "exam"), compared("next-passage", "docs")), GateConfig())
+    assert found.reason.startswith("next-passage on code: not measured")
 
 
 def test_a_suite_of_old_reads_and_keeps_its_digest(sources, tmp_path):

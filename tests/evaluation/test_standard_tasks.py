@@ -89,7 +89,7 @@ def test_a_dataset_in_no_cache_is_answered_with_how_to_fill_it(root):
     assert said.startswith("benchmark 'arc': the dataset of arc_easy was not found")
     assert "HF_HUB_OFFLINE is set, so only the cache was looked at: " in said
     assert "`HF_HUB_OFFLINE=0 ratoon bench fetch arc`" in said
-    with pytest.raises(ConfigError, match="`ratoon bench fetch arc` writes it"):
+    with pytest.raises(ConfigError, match="items are not there; `ratoon bench fetch arc` writes them"):
         suite.build([arc()], {}, AssessConfig(), root / "suite", root)
 
 
@@ -97,12 +97,19 @@ def test_a_dataset_in_no_cache_is_answered_with_how_to_fill_it(root):
     ("name", "letter"),
     [
         ("arc_esay", r"lm-eval .* has no task 'arc_esay'"),
-        ("ai2_arc", r"'ai2_arc' is a|has no task 'ai2_arc'"),
+        ("mmlu", r"lm-eval's 'mmlu' is a group of tasks; declare a benchmark for each task you want"),
     ],
 )
 def test_a_name_that_is_no_task_is_refused(root, name, letter):
     with pytest.raises(ConfigError, match=letter):
         standard.fetch(arc(task=name), root)
+
+
+def test_items_fetched_for_another_declaration_are_not_asked(root, tmp_path):
+    standard.fetch(arc(shots=0), root)
+    letter = "asks for arc_easy with 2 examples, and its items are of arc_easy with 0; `ratoon bench fetch arc`"
+    with pytest.raises(ConfigError, match=letter):
+        suite.build([arc(shots=2)], {}, AssessConfig(), tmp_path / "suite", root)
 
 
 def test_a_part_of_a_standard_task_is_chosen_by_hash(root, tmp_path):

@@ -20,6 +20,7 @@ from ratoon.evaluation.suite import Document, choose
 from ratoon.records import Record
 
 SPARE = 6  # candidates looked at per item wanted: many find no block
+LOOKED_AT = 2000  # of one document: a table of numbers has hundreds of thousands
 
 
 class Seen(Record):
@@ -95,7 +96,8 @@ def gather(documents: Sequence[Document], kind: QuestionKind, recipe: BuildRecip
     """The first candidate of every document, then the second of every document, and so on; drawn by hash within one."""
     turns: list[list[Candidate]] = [[] for _ in range(recipe.per_document * SPARE)]
     for name, text in documents:
-        mine = sorted(candidates(name, text, kind, recipe), key=lambda one: rank(recipe.seed, one.id))
+        few = islice(candidates(name, text, kind, recipe), LOOKED_AT)
+        mine = sorted(few, key=lambda one: rank(recipe.seed, one.id))
         for turn, one in zip(turns, mine, strict=False):
             turn.append(one)
     return list(islice((one for turn in turns for one in turn), recipe.items * SPARE))

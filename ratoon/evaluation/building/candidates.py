@@ -140,8 +140,9 @@ def _passages(document: str, text: str, recipe: BuildRecipe) -> Iterator[Candida
     form = NextPassage(
         kind="next_passage", context_bytes=recipe.context_bytes, continuation_bytes=max(40, recipe.answer_bytes)
     )
+    raw = text.encode()
     for one in passages(document, text, form, recipe.seed):
-        after = text.encode()[one.place : one.place + form.continuation_bytes + AFTER_BYTES].decode(errors="ignore")
+        after = raw[one.place : one.place + form.continuation_bytes + AFTER_BYTES].decode(errors="ignore")
         evidence = one.context + after
         yield Candidate(document, one.place, "passage", "passage", one.context, one.continuation, evidence)
 
