@@ -20,5 +20,5 @@ def assess(ask: Ask, parent_run: str | None = None) -> dict[str, str | bool]:
     scores = score_both(job, candidate)
     found = look_at_writing(job, scores, candidate, parent_run)
     verdict = judge(job, scores, candidate, parent_run)
-    said = {"promoted": verdict.promoted, "reasons": " ".join(verdict.reasons)}
+    said: dict[str, str | bool] = {"promoted": verdict.promoted, "reasons": " ".join(verdict.reasons)}
     return said | ({"health": "\n" + text} if (text := health.text(found)) else {})
