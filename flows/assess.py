@@ -20,5 +20,6 @@ def assess(ask: Ask, parent_run: str | None = None) -> dict[str, str | bool]:
     scored = score_both(job, candidate)
     written = "" if scored.fault else health.text(look_at_writing(job, scored.folders, candidate, parent_run))
     verdict = judge(job, scored, parent_run)
-    said = {"decision": verdict.decision, "promoted": verdict.promoted, "reasons": " ".join(verdict.reasons)}
+    said: dict[str, str | bool] = {"decision": verdict.decision, "promoted": verdict.promoted}
+    said["reasons"] = " ".join(verdict.reasons)
     return said | ({"health": "\n" + written} if written else {})

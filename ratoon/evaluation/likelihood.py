@@ -67,7 +67,11 @@ class Reader:
         self.plain = plain_head(model)
         self.logit_bytes = LOGIT_BYTES.get(kind, LOGIT_BYTES["cuda"])
         self.batch_tokens = batch_tokens or BATCH_TOKENS.get(kind, BATCH_TOKENS["cuda"])
-        if not self.plain:
+        if self.plain:
+            weight_VH: Tensor = model.get_output_embeddings().weight.detach()  # type: ignore[assignment, operator, union-attr]
+            # Once, not in every batch: of a large vocabulary it is the largest matrix there is.
+            self.head_VH = weight_VH.bfloat16() if bf16 else weight_VH
+        else:
             words = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[arg-type, index]
             most = WHOLE_LOGIT_BYTES.get(kind, WHOLE_LOGIT_BYTES["cuda"]) // (4 * COPIES * words)
             self.batch_tokens = max(1, min(self.batch_tokens, most))
@@ -112,10 +116,7 @@ class Reader:
             else:
                 logits_BTV = self.model(input_ids=tokens_BT, use_cache=False, **more).logits
         if self.plain:
-            weight_VH = self.model.get_output_embeddings().weight  # type: ignore[union-attr]
-            if self.bf16:
-                hidden_NH, weight_VH = hidden_NH.bfloat16(), weight_VH.bfloat16()  # type: ignore[operator]
-            nats_N = head_nats(hidden_NH, weight_VH, labels_N, self.logit_bytes)  # type: ignore[arg-type]
+            nats_N = head_nats(hidden_NH.to(self.head_VH.dtype), self.head_VH, labels_N, self.logit_bytes)
         else:
             nats_N = logit_nats(logits_BTV.flatten(0, 1), places_N, labels_N, self.logit_bytes)
         return plan.owners, nats_N.double().cpu().numpy()

@@ -39,12 +39,15 @@ def text(health: Health) -> str:
 def _rows(writing: Writing) -> list[str]:
     # What neither model nor text has a value for was not measured.
     known = [m for m in writing.measures if m.name in SAID and (m.parent is not None or m.candidate is not None)]
-    return [_row(measure) for measure in known]
+    return [_row(measure, writing.prompts) for measure in known]
 
 
-def _row(item: Measured) -> str:
+def _row(item: Measured, prompts: int) -> str:
+    fewer = f" n={item.prompts}" if 0 < item.prompts < prompts else ""
     shown = [_value(item.name, value) for value in (item.parent, item.candidate, item.text)]
-    return f"  {SAID[item.name]:<17}{shown[0]:>9}{shown[1]:>11}{shown[2]:>9}  {_change(item.name, item.difference)}"
+    return (
+        f"  {SAID[item.name]:<17}{shown[0]:>9}{shown[1]:>11}{shown[2]:>9}  {_change(item.name, item.difference)}{fewer}"
+    )
 
 
 def _value(name: str, value: float | None) -> str:

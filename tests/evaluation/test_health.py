@@ -88,7 +88,7 @@ def assessed(models, sources, tmp_path):
     )
     tests = suite.build(benchmarks, sources, config, tmp_path / "suite")
 
-    def call(parent, candidate):
+    def call(parent, candidate, config=config):
         scores = {}
         for arm, model in (("parent", parent), ("candidate", candidate)):
             scores[arm] = tmp_path / arm
@@ -162,3 +162,19 @@ def test_a_candidate_with_another_tokenizer_is_asked_the_same_text_and_measured_
     assert all(row["parent"] == row["candidate"] for row in rows)
     for each in found.writing:
         assert all(item.parent == item.candidate for item in each.measures)
+
+
+def test_switched_off_nothing_is_written_and_calibration_is_still_told(assessed, models, tmp_path):
+    found = assessed(*models, AssessConfig(generation=None))
+    assert (found.writing, found.tokens, found.samples) == ((), None, None)
+    assert len(found.calibration) == 2
+    assert not (tmp_path / "health.parquet").exists()
+    assert "written" not in text(found)
+
+
+def test_defaults_of_scoring_leave_the_identity_of_a_refresh_alone_and_changes_do_not():
+    plain = AssessConfig().model_dump(mode="json")
+    assert not {"runner", "generation"} & set(plain)
+    assert AssessConfig(generation=None).model_dump(mode="json")["generation"] is None
+    assert AssessConfig(runner="lm_eval").model_dump(mode="json")["runner"] == "lm_eval"
+    assert AssessConfig(generation=GenerationConfig(tokens=32)).model_dump(mode="json") != plain

@@ -48,6 +48,15 @@ def test_branches_that_share_a_context_have_the_likelihood_each_has_alone(family
     assert reader.nats(rows, requests) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_in_bf16_contexts_are_shared_too_and_likelihoods_stay_near(family):
+    model = build(family)
+    rows, requests = rows_of(3)
+    reader = Reader(model, 64, bf16=True)
+    assert reader.branching
+    assert reader.nats(rows, requests) == pytest.approx(alone(model, rows, requests), rel=0.05, abs=0.5)
+
+
 def test_a_model_that_ignores_the_mask_is_given_each_branch_by_itself():
     model = build("llama")
     read = model.forward
