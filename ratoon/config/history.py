@@ -45,7 +45,7 @@ class QualityConfig(Declared):
 
     last: PositiveInt = Field(5, ge=2, description="checkpoints whose spread is the noise")
     min_runs: PositiveInt = Field(3, description="reference runs, such as seeds")
-    min_spearman: float = Field(0.5, ge=-1, le=1, description="of step and score: does it grow with training?")
+    min_spearman: float = Field(0.5, ge=-1, le=1, description="of step and score; general text may also fall steadily")
     min_snr: PositiveFloat = Field(2.0, description="signal over noise, as in arXiv:2508.13144")
 
 

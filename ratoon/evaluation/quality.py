@@ -8,7 +8,8 @@
               with the sampling error of the items and the scatter of a model's own last checkpoints
 
 The models compared are the final ones of all runs and the parent they came from: where a task cannot tell those apart
-by more than a run differs from itself a few steps earlier, it tells nothing.
+by more than a run differs from itself a few steps earlier, it tells nothing. What is to be learned (role domain) must
+grow. What is to be kept (role general) need not: it must go one way, down as well as up, or it shows no forgetting.
 """
 
 import math
@@ -18,7 +19,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from ratoon.config import QualityConfig
+from ratoon.config import QualityConfig, Role
 from ratoon.records import Record
 
 ALPHA, POWER = 0.05, 0.8
@@ -31,6 +32,7 @@ class TaskQuality(Record):
 
     task: str
     metric: Literal["bits_per_byte", "accuracy"]
+    role: Role
     runs: int = Field(description="reference runs, such as seeds")
     checkpoints: int = Field(description="of each, beside the parent; the fewest")
     mean: float = Field(description="of the last checkpoints of all runs")
@@ -46,6 +48,7 @@ class TaskQuality(Record):
 def quality(
     task: str,
     metric: Literal["bits_per_byte", "accuracy"],
+    role: Role,
     runs: Mapping[str, Run],
     standard_error: float | None,
     asked: QualityConfig,
@@ -62,6 +65,7 @@ def quality(
     found = TaskQuality(
         task=task,
         metric=metric,
+        role=role,
         runs=len(runs),
         checkpoints=min(sum(step > 0 for step, _ in run) for run in runs.values()),
         mean=mean,
@@ -75,7 +79,7 @@ def quality(
     )
     lacks = list(_lacks(found, asked))
     return found.model_copy(
-        update={"use": "show" if lacks else "gate", "why": "; ".join(lacks) or "low-noise, and grows"}
+        update={"use": "show" if lacks else "gate", "why": "; ".join(lacks) or "low-noise and steady"}
     )
 
 
@@ -85,8 +89,9 @@ def _lacks(found: TaskQuality, asked: QualityConfig) -> list[str]:
         lacks.append(f"{found.runs} of {asked.min_runs} reference runs")
     if found.checkpoints < asked.last:
         lacks.append(f"{found.checkpoints} of {asked.last} checkpoints")
-    if found.spearman is None or found.spearman < asked.min_spearman:
-        lacks.append(f"grows with training at {_number(found.spearman)}, asked for {asked.min_spearman:g}")
+    way, steady = found.spearman, "grows" if found.role == "domain" else "goes one way"
+    if way is None or (way if found.role == "domain" else abs(way)) < asked.min_spearman:
+        lacks.append(f"{steady} with training at {_number(way)}, asked for {asked.min_spearman:g}")
     # No spread at all is no noise: whatever signal there is stands out.
     silent = found.noise == 0 and bool(found.signal)
     if not silent and (found.snr is None or found.snr < asked.min_snr):

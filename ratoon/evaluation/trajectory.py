@@ -217,5 +217,5 @@ def qualities(runs: Iterable[Trajectory], asked: QualityConfig) -> tuple[TaskQua
         points = {run: list(zip(known[run].steps, c.values, strict=True)) for run, c in curves.items() if c}
         errors = [c.error for c in curves.values() if c and c.error is not None]
         error = sum(errors) / len(errors) if errors else None
-        found.append(quality(curve.task, curve.metric, points, error, asked))
+        found.append(quality(curve.task, curve.metric, curve.role, points, error, asked))
     return tuple(found)

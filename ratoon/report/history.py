@@ -65,9 +65,10 @@ def table(matrix: Matrix, source: str) -> list[str]:
     more = f", {len(columns) - len(shown)} earlier refreshes not shown" if len(shown) < len(columns) else ""
     heads = [head(matrix.slices[k]) for k in shown]
     lines = [f"{source} ({what}{more})"[:WIDTH], " " * LABEL + "".join(f"{each:>{CELL}}" for each in heads)]
-    for number, row in enumerate(matrix.models):
+    labels = [*(row.label for row in matrix.models[:-1]), name(matrix.models[-1])]
+    for number, label in enumerate(labels):
         cells = [cell(matrix, number, k) for k in shown]
-        lines.append(f"{name(row)[: LABEL - 1]:<{LABEL}}" + "".join(f"{each:>{CELL}}" for each in cells))
+        lines.append(f"{label[: LABEL - 1]:<{LABEL}}" + "".join(f"{each:>{CELL}}" for each in cells))
     return lines
 
 
@@ -76,7 +77,8 @@ def head(each: Slice) -> str:
 
 
 def name(row: Row) -> str:
-    return row.label if row.promoted is not False else f"{row.label} refused"
+    """Models before the newest were continued, so they were champions, whoever promoted them."""
+    return f"{row.label} (not yet)" if row.promoted is False else row.label
 
 
 def cell(matrix: Matrix, row: int, column: int) -> str:

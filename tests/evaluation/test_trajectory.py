@@ -144,17 +144,17 @@ def runs(slope, scatter, seeds=3, steps=6, sign=1):
 
 
 def test_a_task_that_grows_with_little_noise_may_gate_and_a_noisy_one_may_not():
-    clear = quality("a", "accuracy", runs(0.05, 0.001), 0.01, QualityConfig(last=2, min_runs=3))
+    clear = quality("a", "accuracy", "domain", runs(0.05, 0.001), 0.01, QualityConfig(last=2, min_runs=3))
     assert clear.use == "gate"
     assert clear.spearman > 0.9
-    noisy = quality("b", "accuracy", runs(0.0, 0.05), 0.01, QualityConfig(last=5, min_runs=3))
+    noisy = quality("b", "accuracy", "domain", runs(0.0, 0.05), 0.01, QualityConfig(last=5, min_runs=3))
     assert noisy.use == "show"
     assert "signal to noise" in noisy.why
 
 
 def test_signal_noise_and_their_ratio_are_those_of_their_definition():
     known = {"a": [(0, 0.4), (1, 0.5), (2, 0.6), (3, 0.7)], "b": [(0, 0.4), (1, 0.6), (2, 0.7), (3, 0.8)]}
-    found = quality("t", "accuracy", known, 0.02, QualityConfig(last=2))
+    found = quality("t", "accuracy", "domain", known, 0.02, QualityConfig(last=2))
     mean = (0.6 + 0.7 + 0.7 + 0.8) / 4
     noise = float(np.std([0.6, 0.7], ddof=1)) / mean
     signal = (0.8 - 0.4) / mean  # the models: both ends and the parent
@@ -165,19 +165,27 @@ def test_signal_noise_and_their_ratio_are_those_of_their_definition():
 
 
 def test_a_loss_grows_when_it_falls():
-    found = quality("l", "bits_per_byte", runs(0.05, 0.001, sign=-1), 0.01, ASKED)
+    found = quality("l", "bits_per_byte", "domain", runs(0.05, 0.001, sign=-1), 0.01, ASKED)
     assert found.spearman > 0.9
-    assert quality("l", "bits_per_byte", runs(0.05, 0.001), 0.01, ASKED).spearman < -0.9
+    assert quality("l", "bits_per_byte", "domain", runs(0.05, 0.001), 0.01, ASKED).spearman < -0.9
+
+
+def test_what_is_to_be_kept_may_fall_as_long_as_it_does_so_steadily():
+    falls, asked = runs(0.05, 0.001, sign=-1), QualityConfig(last=2)
+    assert quality("k", "accuracy", "general", falls, 0.01, asked).use == "gate"
+    learned = quality("k", "accuracy", "domain", falls, 0.01, asked)
+    assert learned.use == "show"
+    assert learned.why.startswith("grows with training at -")
 
 
 def test_one_run_is_too_little_evidence_and_says_so():
-    found = quality("a", "accuracy", runs(0.05, 0.0001, seeds=1), 0.01, QualityConfig())
+    found = quality("a", "accuracy", "domain", runs(0.05, 0.0001, seeds=1), 0.01, QualityConfig())
     assert found.use == "show"
     assert found.why.startswith("1 of 3 reference runs")
 
 
 def test_what_cannot_be_known_is_none_and_not_zero():
-    found = quality("a", "accuracy", {"r": [(0, 0.5), (9, 0.6)]}, None, QualityConfig())
+    found = quality("a", "accuracy", "domain", {"r": [(0, 0.5), (9, 0.6)]}, None, QualityConfig())
     assert found.noise is found.snr is found.spearman is found.mde is None
     assert found.use == "show"
     assert spearman([1, 2], [1, 2]) is None
