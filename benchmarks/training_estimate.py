@@ -17,8 +17,9 @@ from ratoon.config import Schedule, Scratch, TrainConfig
 from ratoon.lm.llama import new_llama
 from ratoon.stream.rows import Index, ShardCounts, ShardPacker, dtype_for
 from ratoon.training.estimate import estimate
+from ratoon.training.meter import resident
 from ratoon.training.pool import map_processes
-from ratoon.training.probe import measure, resident
+from ratoon.training.probe import measure
 from ratoon.training.request import Portion, Request
 from ratoon.training.run import train
 

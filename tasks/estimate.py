@@ -9,13 +9,15 @@ from ratoon.training import guard
 from ratoon.training.estimate import Estimate, SweepEstimate, estimate, estimate_sweep
 from ratoon.training.group import Group, group_tokens
 from ratoon.training.growth import start
-from ratoon.training.probe import Probe, measure
+from ratoon.training.probe import Probe, measure, way_of
 from ratoon.training.request import Request
+from ratoon.training.stack_probe import StackProbe, measure_stack
+from ratoon.training.stacked import Bundle, bundles
 from ratoon.training.sweep import Plan
 from tasks.job import Job
 from tasks.live import stage
 from tasks.prepare import path_of
-from tasks.train import chosen_share, request_of
+from tasks.train import chosen_share, parent_trunk, request_of
 
 
 @task(cache_policy=NO_CACHE)
@@ -24,7 +26,8 @@ def check_budget(job: Job) -> None:
     budget, request = job.params.train.budget, target(job)
     if not budget.limited or (job.folder / "train" / "result.json").exists():
         return
-    kept = job.folder / "probe.json"  # the folder is this question's: asked again, it costs the same
+    # The folder is this question's: asked again, it costs the same where it is carried out in the same way.
+    kept = job.folder / f"probe-{way_of(request)}.json"
     probe = records.read(kept, Probe) if kept.exists() else probed(request)
     records.write(kept, probe)
     guard.check(estimate(request, probe), probe, budget)
@@ -47,10 +50,28 @@ def estimate_proxies(job: Job) -> tuple[SweepEstimate, SweepEstimate | None]:
     plan = plan_to_count(job)
     first = start(plan) if plan.sweep.ratios is None else []
     groups = at_most(plan) if first else plan.grid()
-    labels = {group.request.label: group.request for group in (*groups, *first)}
+    labels = {group.request.label: one_process(group.request) for group in (*groups, *first)}
     probes = {label: probed(request, min(plan.workers, len(groups))) for label, request in labels.items()}
-    most = estimate_sweep(plan.request(groups, plan.out).groups, probes, plan.workers)
-    return most, estimate_sweep(plan.request(first, plan.out).groups, probes, plan.workers) if first else None
+    if first:  # a round has as many groups as run at once: nothing is left to stack
+        most = estimate_sweep(plan.request(groups, plan.out).groups, probes, plan.workers)
+        return most, estimate_sweep(plan.request(first, plan.out).groups, probes, plan.workers)
+    asked = plan.request(groups, plan.out)
+    together = bundles(asked.groups, asked.stacked, asked.workers)
+    return estimate_sweep(asked.groups, probes, plan.workers, together, stack_probes(together, asked.workers)), None
+
+
+def one_process(request: Request) -> Request:
+    """Proxies are one process each, whatever the target is."""
+    return request.model_copy(update={"recipe": request.recipe.model_copy(update={"processes": 1})})
+
+
+def stack_probes(together: list[Bundle], workers: int) -> dict[tuple[str, int], StackProbe]:
+    """Of each size of a stack, measured with as many at once as there are."""
+    stacks = {(bundle[0].request.label, len(bundle)): bundle for bundle in together if len(bundle) > 1}
+    return {
+        key: measure_stack([group.request for group in bundle], min(workers, len(together)))
+        for key, bundle in stacks.items()
+    }
 
 
 def target(job: Job) -> Request:
@@ -72,7 +93,10 @@ def plan_to_count(job: Job) -> Plan:
     root = job.layout.root
     models = {name: path_of(config.base(root, name), root) for name in job.base.family}
     models[job.base.name] = job.parent
-    return Plan(models, job.corpora, job.params.sweep, job.params.train, job.folder / "sweep", job.common)
+    trunks = {label: trunk for label, model in models.items() if (trunk := parent_trunk(job, model)) is not None}
+    return Plan(
+        models, job.corpora, job.params.sweep, job.params.train, job.folder / "sweep", job.common, trunks=trunks
+    )
 
 
 def at_most(plan: Plan) -> list[Group]:

@@ -38,7 +38,8 @@ class Job:
     @property
     def question(self) -> str:
         """Digest of parameters and text: equal questions need no second answer."""
-        asked = self.params.model_dump(mode="json")
+        params = self.params.model_copy(update={"train": self.params.train.essence()})
+        asked = params.model_dump(mode="json")
         asked["refresh"].pop("push")
         asked["refresh"].pop("watch", None)
         asked.pop("budgets")

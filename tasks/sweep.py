@@ -7,6 +7,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from ratoon import config, records
+from ratoon.config import ConfigError
 from ratoon.laws.decision.choose import choose
 from ratoon.laws.design.advice import advise
 from ratoon.laws.design.drift import compare, recalibrated
@@ -118,15 +119,21 @@ def history(job: Job) -> list[Request]:
 
 def continued(name: str, member: Path, request: Request) -> Path:
     """`member` trained as `request` trained its model; kept beside that run."""
-    out = Path(request.out) / "family" / name
+    out, trunk = Path(request.out) / "family" / name, request.trunk and trunk_of(member)
+    if request.trunk is not None and trunk is None:
+        raise ConfigError(
+            f"{member}: {name} of the family has kept no trunk, and {request.name}, which it is to follow, went on "
+            f"from one; without it {name} would be annealed twice: set train.trunk: keep, which begins a new trunk, or "
+            f"leave {name} out of the base's family"
+        )
     again = request.model_copy(
         update={
             "name": f"{request.name}-{name}",
             "label": name,
             "model": str(member),
             "out": str(out),
-            "trunk": request.trunk and trunk_of(member),
-            "recipe": request.recipe.model_copy(update={"evaluations": 1, "checkpoints": 1}),
+            "trunk": trunk,
+            "recipe": request.recipe.model_copy(update={"evaluations": 1, "checkpoints": 1, "processes": 1}),
         }
     )
     if not (out / "result.json").exists():

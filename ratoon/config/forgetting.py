@@ -68,3 +68,15 @@ class Forgetting(Declared):
     interpolation: Share = Field(
         1.0, description="of the trained weights in the released ones, the parent's are the rest (arXiv:2109.01903)"
     )
+
+    def essence(self) -> "Forgetting":
+        """With what the others say of one that is off left out."""
+        off = {
+            "anchor": self.anchor.epsilon == 1,
+            "average": self.average.decay == 0,
+            "parent": self.parent.beta == 0,
+            "elastic": self.elastic.strength == 0,
+            "soft_mask": self.soft_mask.strength == 0,
+        }
+        plain = {name: Forgetting.model_fields[name].default for name, is_off in off.items() if is_off}
+        return self.model_copy(update=plain)

@@ -69,7 +69,11 @@ class Loss(Declared):
     reweight: Reweight | None = Field(None, description="rows count by their loss")
     select: Select | None = Field(None, description="tokens count or not, by a reference model")
     distill: Distill | None = Field(None, description="learn from a teacher's distribution too")
-    prefix: Prefix | None = Field(None, description="documents are read behind their packed prefixes at first")
+    prefix: Prefix | None = Field(
+        None,
+        description="documents are read behind their packed prefixes at first",
+        exclude_if=lambda found: found is None,  # digests are what they were before it could be asked for
+    )
     noise_alpha: NonNegativeFloat = Field(
         0.0, description="noise on embeddings in training, alpha / sqrt(row tokens x width) (NEFTune, arXiv:2310.05914)"
     )
@@ -89,6 +93,16 @@ class Loss(Declared):
         if self.prefix and 0 < self.prefix.until_share < 1:
             return "prefix ends at a share of the run's length"
         return None
+
+    def essence(self) -> "Loss":
+        """Without what is asked for at a setting that does nothing."""
+        select, distill, prefix = self.select, self.distill, self.prefix
+        off = {
+            "select": select is not None and select.keep == 1,
+            "distill": distill is not None and distill.weight == 0,
+            "prefix": prefix is not None and prefix.until_share == 0,
+        }
+        return self.model_copy(update={name: None for name, is_off in off.items() if is_off})
 
     def content(self) -> dict[str, Any]:
         """What decides a run's numbers: models by their names, as the run's own is; where things are kept left out."""

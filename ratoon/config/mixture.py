@@ -108,6 +108,12 @@ class MixtureConfig(Declared):
             return {**raw, "temperature": None}
         return raw
 
+    def essence(self) -> "MixtureConfig":
+        """Without a curriculum that asks for the uniform order, and what happens at caps where there are none."""
+        curriculum = None if self.curriculum is not None and self.curriculum.uniform else self.curriculum
+        at_cap = self.at_cap if self.max_epochs else MixtureConfig.model_fields["at_cap"].default
+        return self.model_copy(update={"curriculum": curriculum, "at_cap": at_cap})
+
     @property
     def depends_on_length(self) -> bool:
         """Whether a longer run begins otherwise than a shorter one, so that they cannot share a trunk."""

@@ -90,4 +90,8 @@ class PrepareConfig(Scoring):
     decontaminate: Decontaminate | None = Field(
         None, description="none: text is not compared with what models are examined on"
     )
-    prefixes: Prefixes | None = Field(None, description="none: nothing is packed that says where a document is from")
+    prefixes: Prefixes | None = Field(
+        None,
+        description="none: nothing is packed that says where a document is from",
+        exclude_if=lambda found: found is None,  # digests are what they were before it could be asked for
+    )

@@ -1,6 +1,6 @@
 """train: how one model is continued."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -13,6 +13,18 @@ from ratoon.config.loss import Loss
 from ratoon.config.mixture import MixtureConfig
 from ratoon.config.optimizer import Optimizer
 from ratoon.config.schedule import Schedule
+
+# How a run is carried out: its numbers are the same, to rounding, whatever these say.
+MACHINE = (
+    "device",
+    "threads",
+    "processes",
+    "micro_rows",
+    "checkpoints",
+    "activation_checkpointing",
+    "budget",
+    "faults",
+)
 
 
 class TrainConfig(Declared):
@@ -53,6 +65,7 @@ class TrainConfig(Declared):
         1,
         description="of the target run on this machine, a GPU each where there are some: weights and rows are shared "
         "out over them; proxies are one process each. Over several machines start it with torchrun, and leave this 1",
+        exclude_if=lambda number: number == 1,  # digests are what they were before there were ranks
     )
     block_rows: PositiveInt = Field(100, description="rows over which the shares hold exactly")
     evaluations: PositiveInt = Field(10, description="held-out evaluations over the run, the last at its end")
@@ -80,3 +93,13 @@ class TrainConfig(Declared):
         if self.micro_rows and self.rows_per_step % self.micro_rows:
             raise ValueError(f"rows_per_step {self.rows_per_step} is not a multiple of micro_rows {self.micro_rows}")
         return self
+
+    def essence(self) -> "TrainConfig":
+        """What decides the numbers: how it is carried out, and what the options of something say that is off, are as by
+        default. Recipes of equal essence ask for the same."""
+        fields = TrainConfig.model_fields
+        changes: dict[str, Any] = {name: fields[name].default for name in MACHINE}
+        changes |= {name: getattr(self, name).essence() for name in ("mixture", "loss", "forgetting")}
+        if not self.early_evaluations:
+            changes["early_share"] = fields["early_share"].default
+        return self.model_copy(update=changes)

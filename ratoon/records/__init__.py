@@ -122,7 +122,7 @@ class Observation(Record):
     model: str
     params_non_embedding: int
     tokens: int = Field(description="seen in this stage when evaluated")
-    share: float = Field(ge=0, le=1, description="domain share of training tokens")
+    share: float = Field(ge=0, le=1, description="domain share of the run's own mixture, as read")
     unique_tokens: dict[str, int] = Field(default_factory=dict, description="source -> tokens before it repeats")
     learning_rate: float = Field(description="peak")
     step: int

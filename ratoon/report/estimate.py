@@ -30,6 +30,7 @@ def text(found: Estimate, refused: str | None = None) -> str:
     lines = [
         f"{wording.compact(found.params_non_embedding)} parameters without embeddings, on {where}",
         f"{found.steps:,} steps of {found.step_tokens:,} tokens, {wording.compact(found.tokens)} in all",
+        *([f"shared by {found.processes} processes, memory is of each"] if found.processes > 1 else []),
         "",
         *times(found),
         "",
@@ -86,8 +87,10 @@ def sweep_text(most: SweepEstimate, first: SweepEstimate | None = None) -> str:
 def sweep_lines(found: SweepEstimate, said: str) -> Iterator[str]:
     branched = f"{found.branched} on trunks of their own, " if found.branched else ""
     apart = found.groups - found.branched
-    repeated = f"{apart} as separate runs" if apart else ""
-    yield from entry(said, f"{found.groups} groups", f"of {found.runs} run lengths: {branched}{repeated}".rstrip(", "))
+    repeated = f"{apart} as separate runs, " if apart else ""
+    stacked = f"{found.stacked} in stacks" if found.stacked else ""
+    words = f"of {found.runs} run lengths: {branched}{repeated}{stacked}".rstrip(", ")
+    yield from entry(said, f"{found.groups} groups", words)
     yield from entry("  tokens", wording.compact(found.tokens))
     yield from entry("  operations", f"{found.flops:.3g}")
     yield from entry("  time", wording.duration(found.seconds), f"with {found.workers} at once")

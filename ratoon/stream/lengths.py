@@ -6,13 +6,14 @@ every source was read as without it. The first token of every part is context on
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from ratoon.config import ConfigError, Length
 from ratoon.stream.mixture import Batch
 from ratoon.stream.order import Place
-from ratoon.stream.stages import WHERE, rising
+from ratoon.stream.stages import WHERE, reached, rising
 
 
 class Lengths:
@@ -20,6 +21,7 @@ class Lengths:
 
     def __init__(self, asked: Sequence[Length], row_tokens: int, steps: int, step_tokens: int) -> None:
         ends = [round(one.until * steps if one.until <= 1 else one.until / step_tokens) for one in asked]
+        reached(asked, ends, steps, steps * step_tokens, f"{WHERE}.lengths")
         rising([one.until for one in asked], ends, f"{WHERE}.lengths", "step")
         if odd := [one.row_tokens for one in asked if row_tokens % one.row_tokens]:
             raise ConfigError(
@@ -28,6 +30,16 @@ class Lengths:
             )
         self.ends = np.array(ends, np.int64)
         self.parts = [*(row_tokens // one.row_tokens for one in asked), 1]
+
+    def between(self, first: int, last: int) -> dict[int, int]:
+        """Parts a row is cut in -> steps of these, from step `first` to before `last`."""
+        points = [first, *(end for end in self.ends.tolist() if first < end < last), last]
+        found: dict[int, int] = {}
+        for begin, end in pairwise(points):
+            if begin < end:
+                parts = self.parts_at(begin)
+                found[parts] = found.get(parts, 0) + end - begin
+        return found
 
     def parts_at(self, step: int) -> int:
         return self.parts[int(np.searchsorted(self.ends, step, side="right"))]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ratoon.config import ConfigError, Phase, unknown
+from ratoon.config.mixture import Until
 from ratoon.stream.order import Stage, apportion
 
 WHERE = "train.mixture"
@@ -12,6 +13,19 @@ WHERE = "train.mixture"
 def row_at(until: float, run_rows: int, row_tokens: int) -> int:
     """Rows of the run before the point `until`: up to 1 a share of the run, above that tokens."""
     return round(until * run_rows if until <= 1 else until / row_tokens)
+
+
+def reached(parts: Sequence[Until], ends: Sequence[int], last: int, tokens: int, where: str) -> None:
+    """Raises ConfigError where a run of so many tokens is over before a part of it: what follows is never read.
+
+    ends, last  of the parts and of the run, counted alike
+    """
+    for number, (part, end) in enumerate(zip(parts, ends, strict=True)):
+        if end > last:
+            raise ConfigError(
+                f"{where}.{number}: until {part.until:,.0f} tokens, and the run ends at {tokens:,}; lower it, give a "
+                f"share of the run (1 at most), or raise the tokens of the run"
+            )
 
 
 def rising(untils: Sequence[float], points: Sequence[int], where: str, unit: str) -> None:
@@ -35,6 +49,7 @@ def phased(
     roles  source -> role
     """
     ends = [round(row_at(phase.until, run_rows, row_tokens) / block_rows) for phase in phases]
+    reached(phases, ends, -(-run_rows // block_rows), run_rows * row_tokens, f"{WHERE}.phases")
     rising([phase.until for phase in phases], ends, f"{WHERE}.phases", "block")
     shares = [spread(phase.share, own, roles, f"{WHERE}.phases.{n}.share") for n, phase in enumerate(phases)]
     found = [Stage(begin, each) for begin, each in zip([0, *ends], [*shares, positive(own)], strict=True)]

@@ -2,8 +2,9 @@
 
 Progress goes to metrics.jsonl, the answer to result.json, a failure to standard error with an exit code of its own
 where a person can mend it (ratoon/training/supervise.py lists them). A run that a signal asks to end finishes its step,
-saves, and exits with 75; a second signal ends it at once. With --supervised the process ends when its standard input
-closes: no orphan goes on training after its supervisor died.
+saves, and exits with 75; so do the runs of a batch, and a sweep keeps its finished groups. A second signal ends it at
+once. With --supervised the process ends when its standard input closes: no orphan goes on training after its
+supervisor died.
 
 With train.processes above 1 a run is shared by as many processes, started here (ratoon/training/launch.py); under
 torchrun or srun, which set RANK, the process is one of theirs (ratoon/training/ranks.py).
@@ -77,9 +78,13 @@ def carry_out(kind: str, path: Path) -> None:
         journal.write(tokens, tokens, {"total_tokens": total})
 
     if kind == "batch":
-        run_batch(records.read(path, BatchRequest), report)
+        batch = records.read(path, BatchRequest)
+        with Asked(batch.grace_seconds) as asked:
+            run_batch(batch, report, asked)
     else:
-        run_sweep(records.read(path, SweepRequest), report)
+        sweep = records.read(path, SweepRequest)
+        with Asked(sweep.grace_seconds) as asked:
+            run_sweep(sweep, report, asked)
 
 
 def end_with_supervisor() -> None:

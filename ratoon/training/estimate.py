@@ -1,11 +1,14 @@
 """What a run, or a sweep of them, will cost: operations, memory, time, money and disk, from a probe of each model.
 
-    seconds of a step   n (forward and backward of micro_rows) + the rest of a step; n = rows_per_step / micro_rows
+    seconds of a step   n (forward and backward of micro_rows) + the rest of a step; n = rows of a rank / micro_rows
     seconds of a run    start + steps x step + evaluations x evaluation + checkpoints x checkpoint
-    seconds of a sweep  of the worker that ends last, the longest groups begun first, as the sweep begins them
+    seconds of a sweep  of the worker that ends last, the longest groups begun first, as the sweep begins them; groups
+                        that are stacked take their steps together
 
+Steps of shorter rows, at the beginning of a run, are counted at their own price. A trunk is trained once: one that is
+continued cost what it did when it was made, and of a sweep's only the branches come again.
 Silent about a machine that will be busier than it was while the probe ran, and about methods whose work changes along
-the run: the first steps speak for all.
+the run: the first steps speak for all. Of ranks on several machines it knows nothing: those of one are measured.
 """
 
 import heapq
@@ -16,11 +19,15 @@ from pydantic import Field
 
 from ratoon.config.budget import Budget
 from ratoon.records import Record
+from ratoon.stream.lengths import Lengths
 from ratoon.training.checkpoint import KEEP
 from ratoon.training.group import Group, branches, group_tokens
-from ratoon.training.probe import Probe, at_rows
+from ratoon.training.meter import at_rows
+from ratoon.training.probe import Probe
 from ratoon.training.request import Request
 from ratoon.training.run import evaluated_steps, evaluation_steps
+from ratoon.training.schedules import decay_start
+from ratoon.training.stack_probe import StackProbe
 from ratoon.training.trunk import keep_at
 
 HOUR = 3600.0
@@ -81,6 +88,7 @@ class Estimate(Record):
     disk_free_bytes: int
     disk_bytes: int = Field(description="at most at once: those that are kept, the trunk, and one being written")
     extrapolated: bool = Field(description="micro_rows were more than there was time to try")
+    processes: int = Field(1, description="that share the run; memory is of each")
 
     @property
     def tokens_per_second(self) -> float:
@@ -99,15 +107,16 @@ class SweepEstimate(Record):
     workers: int
     memory_bytes: int = Field(description="of all workers at once")
     money: float | None
+    stacked: int = Field(0, description="groups that are trained as parts of a stack")
 
 
 def estimate(request: Request, probe: Probe) -> Estimate:
     recipe = request.recipe
-    micro = recipe.micro_rows or recipe.rows_per_step
+    micro, counts = micro_rows(request, probe), lengths_of(request).between(0, request.steps)
     trunks = int(keep_at(request) is not None)  # a checkpoint more, which stays
     seconds = Seconds(
         start=probe.start_seconds,
-        train=request.steps * step_seconds(request, probe),
+        train=train_seconds(request, probe, counts),
         evaluate=evaluations(request) * evaluation_seconds(probe),
         save=(len(evaluation_steps(request.steps, recipe.checkpoints)) + trunks) * probe.checkpoint.seconds,
     )
@@ -122,7 +131,7 @@ def estimate(request: Request, probe: Probe) -> Estimate:
         steps=request.steps,
         step_tokens=request.step_tokens,
         micro_rows=micro,
-        flops=float(probe.flops_per_token) * tokens,
+        flops=flops(request, probe, counts),
         evaluation_flops=float(probe.forward_flops_per_token)
         * probe.held_out_rows
         * request.row_tokens
@@ -136,7 +145,8 @@ def estimate(request: Request, probe: Probe) -> Estimate:
         # An adapter's checkpoints are small, and what it releases is a whole model.
         disk_bytes=probe.checkpoint_bytes * (min(KEEP, recipe.checkpoints) + trunks)
         + max(probe.checkpoint_bytes, probe.weights_bytes),
-        extrapolated=micro > probe.passes[-1].rows,
+        extrapolated=any(micro > probe.of(parts).passes[-1].rows for parts in counts),
+        processes=probe.ranks,
     )
 
 
@@ -145,19 +155,45 @@ def evaluations(request: Request) -> int:
     return 1 + len(evaluated_steps(request))
 
 
+def lengths_of(request: Request) -> Lengths:
+    return Lengths(request.recipe.mixture.lengths, request.row_tokens, request.steps, request.step_tokens)
+
+
+def rank_rows(request: Request, probe: Probe) -> int:
+    """Of a step, at most, on one rank."""
+    return -(-request.recipe.rows_per_step // probe.ranks)
+
+
+def micro_rows(request: Request, probe: Probe) -> int:
+    """In one forward pass."""
+    rows = rank_rows(request, probe)
+    return min(request.recipe.micro_rows or rows, rows)
+
+
 def step_seconds(request: Request, probe: Probe) -> float:
-    recipe = request.recipe
-    micro = recipe.micro_rows or recipe.rows_per_step
-    return recipe.rows_per_step / micro * at_rows(probe.passes, micro).seconds + probe.update_seconds
+    micro = micro_rows(request, probe)
+    passes = -(-rank_rows(request, probe) // micro)
+    return passes * at_rows(probe.passes, micro).seconds + probe.update_seconds
+
+
+def train_seconds(request: Request, probe: Probe, counts: Mapping[int, float]) -> float:
+    """counts  parts a row is cut in -> steps of these"""
+    return sum(count * step_seconds(request, probe.of(parts)) for parts, count in counts.items())
+
+
+def flops(request: Request, probe: Probe, counts: Mapping[int, float]) -> float:
+    """The same."""
+    return sum(float(probe.of(parts).flops_per_token) * count for parts, count in counts.items()) * request.step_tokens
 
 
 def evaluation_seconds(probe: Probe) -> float:
-    return at_rows(probe.evaluations, probe.held_out_at_once).seconds * probe.held_out_rows / probe.held_out_at_once
+    at_once = -(-probe.held_out_at_once // probe.ranks)
+    return at_rows(probe.evaluations, at_once).seconds * probe.held_out_rows / probe.held_out_at_once
 
 
 def memory(request: Request, probe: Probe) -> Memory:
-    recipe = request.recipe
-    training = at_rows(probe.passes, recipe.micro_rows or recipe.rows_per_step).peak_bytes
+    parts = lengths_of(request).between(0, request.steps)
+    training = max(at_rows(probe.of(n).passes, micro_rows(request, probe)).peak_bytes for n in parts)
     held = (probe.weights_bytes, probe.gradients_bytes, probe.optimizer_bytes, probe.methods_bytes)
     return Memory(
         process=probe.process_bytes,
@@ -167,7 +203,7 @@ def memory(request: Request, probe: Probe) -> Memory:
         methods=probe.methods_bytes,
         activations=max(0, training - probe.process_bytes - sum(held)),
         training=training,
-        evaluation=at_rows(probe.evaluations, probe.held_out_at_once).peak_bytes,
+        evaluation=at_rows(probe.evaluations, -(-probe.held_out_at_once // probe.ranks)).peak_bytes,
         checkpoint=probe.checkpoint.peak_bytes,
     )
 
@@ -184,24 +220,64 @@ class GroupCost:
 
 
 def group_cost(group: Group, probe: Probe) -> GroupCost:
-    request, tokens = group.request, group_tokens(group)
+    request, counts = group.request, group_steps(group)
     begun = 1 if branches(group) else len(group.horizons)
     seconds = (
         begun * probe.start_seconds
-        + tokens / request.step_tokens * step_seconds(request, probe)
+        + train_seconds(request, probe, counts)
         + (1 + len(group.horizons)) * evaluation_seconds(probe)
     )
     peak = memory(request, probe)
     # A trunk keeps itself in memory while one of its branches runs.
     kept = probe.weights_bytes + probe.optimizer_bytes + probe.methods_bytes if branches(group) else 0
-    return GroupCost(seconds, float(probe.flops_per_token) * tokens, max(peak.training, peak.evaluation) + kept)
+    return GroupCost(seconds, flops(request, probe, counts), max(peak.training, peak.evaluation) + kept)
 
 
-def estimate_sweep(groups: Sequence[Group], probes: Mapping[str, Probe], workers: int) -> SweepEstimate:
-    """probes  label of a size -> its probe, measured with as many at once as the sweep has workers"""
-    costs = [group_cost(group, probes[group.request.label]) for group in groups]
+def group_steps(group: Group) -> dict[int, int]:
+    """Parts a row is cut in -> steps of these over the whole group: its trunk once and every branch, or every run."""
+    request, step = group.request, group.request.step_tokens
+    legs: list[dict[int, int]] = []
+    if branches(group):
+        lengths, ends = lengths_of(request), [horizon // step for horizon in group.horizons]
+        starts = [decay_start(request.recipe.schedule, end) for end in ends]
+        legs = [lengths.between(0, max(starts)), *map(lengths.between, starts, ends)]
+    else:
+        for horizon in group.horizons:
+            recipe = request.recipe.model_copy(update={"tokens": horizon})
+            legs.append(lengths_of(request.model_copy(update={"recipe": recipe})).between(0, horizon // step))
+    return {parts: sum(leg.get(parts, 0) for leg in legs) for parts in sorted({n for leg in legs for n in leg})}
+
+
+def bundle_cost(bundle: Sequence[Group], probe: Probe, stacks: Mapping[tuple[str, int], StackProbe]) -> GroupCost:
+    """Of groups that are trained as one stack; of a group alone, its own."""
+    first, members = bundle[0], len(bundle)
+    if members == 1:
+        return group_cost(first, probe)
+    stack, tokens = stacks[first.request.label, members], group_tokens(first)
+    seconds = (
+        stack.start_seconds
+        + tokens / first.request.step_tokens * stack.step_seconds
+        + members * (1 + len(first.horizons)) * evaluation_seconds(probe)
+    )
+    # The trunks keep themselves in memory while their branches run.
+    return GroupCost(seconds, members * float(probe.flops_per_token) * tokens, stack.peak_bytes + stack.state_bytes)
+
+
+def estimate_sweep(
+    groups: Sequence[Group],
+    probes: Mapping[str, Probe],
+    workers: int,
+    together: Sequence[Sequence[Group]] | None = None,
+    stacks: Mapping[tuple[str, int], StackProbe] | None = None,
+) -> SweepEstimate:
+    """probes    label of a size -> its probe, measured with as many at once as the sweep has workers
+    together  the groups as the sweep bundles them; None: each alone
+    stacks    label and members of a stack -> its probe
+    """
+    bundled = together or [[group] for group in groups]
+    costs = [bundle_cost(bundle, probes[bundle[0].request.label], stacks or {}) for bundle in bundled]
     seconds = makespan([cost.seconds for cost in costs], workers)
-    at_once = min(workers, len(groups))
+    at_once = min(workers, len(bundled))
     return SweepEstimate(
         groups=len(groups),
         runs=sum(len(group.horizons) for group in groups),
@@ -212,6 +288,7 @@ def estimate_sweep(groups: Sequence[Group], probes: Mapping[str, Probe], workers
         workers=at_once,
         memory_bytes=sum(sorted((cost.memory_bytes for cost in costs), reverse=True)[:at_once]),
         money=money(groups[0].request.recipe.budget, seconds),
+        stacked=sum(len(bundle) for bundle in bundled if len(bundle) > 1),
     )
 
 

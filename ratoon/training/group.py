@@ -6,32 +6,28 @@ each horizon is a run of its own instead, on a subset small enough to be repeate
 it is where the schedule has no trunk and the sweep is to compare it all the same.
 """
 
-import copy
 import gc
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from pydantic import PositiveInt
 
 from ratoon import records
-from ratoon.config import ConfigError, Declared, TrainConfig
-from ratoon.lm.adapters import is_adapted, load_adapter
+from ratoon.config import ConfigError, Declared
 from ratoon.records import Observation
 from ratoon.stream.rows import Rows
-from ratoon.training.checkpoint import (
-    method_tensors,
-    model_tensors,
-    random_state,
-    restore_methods,
-    set_random_state,
-)
+from ratoon.training.alone import Alone
+from ratoon.training.faults import Ended
 from ratoon.training.hopeless import Bound, Stopped, why_stop
 from ratoon.training.journal import Journal, Report, reporter
-from ratoon.training.loop import State
+from ratoon.training.pool import asked
 from ratoon.training.reading import limit_over, shares_over
 from ratoon.training.request import Request
+from ratoon.training.rollback import Watch
 from ratoon.training.run import Run
 from ratoon.training.schedules import decay_start
 from ratoon.training.trunk import evaluate_parent
@@ -77,6 +73,8 @@ def tokens_run(group: Group) -> int:
     halted = stopped(group)
     if halted is None:
         return group_tokens(group)
+    if halted.spent is not None:
+        return halted.spent
     return group_tokens(group.model_copy(update={"horizons": tuple(h for h in group.horizons if h <= halted.tokens)}))
 
 
@@ -91,8 +89,7 @@ def branches(group: Group) -> bool:
 
 def table_of(group: Group) -> Path:
     """Where a finished group's observations are; its folder may hold those of other questions too."""
-    neutral = {name: TrainConfig.model_fields[name].default for name in ("budget", "faults")}  # neither is of the run
-    request = group.request.model_copy(update={"recipe": group.request.recipe.model_copy(update=neutral)})
+    request = group.request.model_copy(update={"recipe": group.request.recipe.essence()})
     return Path(request.out) / f"observations-{group.model_copy(update={'request': request}).digest()}.csv"
 
 
@@ -121,9 +118,19 @@ def trunk_request(group: Group) -> Request:
     return group.request
 
 
+def check_not_asked() -> None:
+    """Raises Ended where the sweep that this group is of is to end: what is finished is kept, and no more is begun."""
+    if asked():
+        raise Ended("the sweep was asked to end")
+
+
 @dataclass
 class Walk:
-    """A group on its way from horizon to horizon, and what it leaves behind."""
+    """A group on its way from horizon to horizon, and what it leaves behind.
+
+    One that breaks is not gone back with, as a run is: its loss would be of other rows than those of the rest. It ends
+    where it broke, which is recorded; what it has measured before stands.
+    """
 
     group: Group
     found: list[Observation] = field(default_factory=list)
@@ -131,28 +138,58 @@ class Walk:
     spent: int = 0  # steps taken, branches included
 
     def __post_init__(self) -> None:
+        check_not_asked()
         Path(self.group.request.out).mkdir(parents=True, exist_ok=True)
         self.journal = Journal(Path(self.group.request.out) / "metrics.jsonl", -1)
+        self.watch = Watch(self.group.request.recipe.faults.spike)
 
     def start(self, run: Run) -> None:
         name = self.group.request.name
         self.found += evaluate_parent(run, name=f"{name}-start", group=name)
+        if strange := not_numbers(self.found):
+            raise ConfigError(f"{self.group.request.model}: its loss on {strange} is no number; take another base")
 
-    def report(self, begun: int, steps: int) -> Report:
-        """Of a leg that begins at step `begun` of a run; lines count the steps of all legs."""
+    def report(self, begun: int, steps: int, aside: bool = False) -> Report:
+        """Of a leg that begins at step `begun` of a run; lines count the steps of all legs.
+
+        aside  on a branch, whose losses say nothing of those the trunk will have
+        """
         write, spent = reporter(self.journal, self.group.request.step_tokens, steps), self.spent
-        return lambda at, values: write(at - begun + spent, values)
+        watch = Watch(self.watch.rule, self.watch.losses) if aside else self.watch
+
+        def told(at: int, values: dict[str, torch.Tensor | float]) -> None:
+            check_not_asked()
+            if self.halted is None and "loss_nats" in values:
+                watch.see(values["loss_nats"])
+            write(at - begun + spent, values)
+
+        return told
 
     def measure(self, run: Run, horizon: int) -> None:
         """At the decayed end of a horizon; a group that was stopped is not measured further."""
         if self.halted is not None:
             return
         name, longest = self.group.request.name, max(self.group.horizons)
-        self.found += run.evaluate(run=f"{name}-{horizon}", group=name, finished=True)
+        new = run.evaluate(run=f"{name}-{horizon}", group=name, finished=True)
+        if strange := not_numbers(new):
+            self.broke(f"its loss on {strange} at the end of {horizon:,} tokens is no number")
+            return
+        self.found += new
         bound, step = self.group.bound, self.group.request.step_tokens
         if bound and horizon < longest and (why := why_stop(bound, self.found, longest // step)):
             left_out = tuple(h for h in self.group.horizons if h > horizon)
             self.halted = Stopped(group=name, tokens=horizon, left_out=left_out, reason=why)
+
+    def broke(self, why: str) -> None:
+        """It is not taken further. A failure of its own: those beside it go on."""
+        last = max((one.tokens for one in self.found if one.finished), default=0)
+        self.halted = Stopped(
+            group=self.group.request.name,
+            tokens=last,
+            left_out=tuple(h for h in self.group.horizons if h > last),
+            reason=why,
+            spent=self.spent * self.group.request.step_tokens,
+        )
 
     def finish(self) -> list[Observation]:
         if self.halted is not None:
@@ -161,11 +198,18 @@ class Walk:
         return self.found
 
 
+def not_numbers(found: Sequence[Observation]) -> str:
+    """Names of the sources whose loss is no number; one that was not measured is another matter."""
+    return ", ".join(one.evaluated for one in found if one.loss_nats is not None and not math.isfinite(one.loss_nats))
+
+
 class Company(Protocol):
-    """Runs that take their steps together: one, or a stack."""
+    """Runs that take their steps together: one, or a stack. broken: the number of one that broke -> why it did"""
 
     @property
     def runs(self) -> Sequence[Run]: ...
+    @property
+    def broken(self) -> Mapping[int, str]: ...
     def advance(self, until: int, steps: int, reports: Sequence[Report]) -> None: ...
     def snapshot(self) -> Any: ...
     def put_back(self, kept: Any) -> None: ...
@@ -176,19 +220,23 @@ def branch(walks: Sequence[Walk], company: Company) -> None:
     group = walks[0].group
     schedule, step = group.request.recipe.schedule, group.request.step_tokens
 
-    def leg(until: int, steps: int) -> None:
+    def leg(until: int, steps: int, aside: bool = False) -> None:
         begun = company.runs[0].state.step
-        company.advance(until, steps, [walk.report(begun, steps) for walk in walks])
-        for walk in walks:
-            walk.spent += until - begun
+        company.advance(until, steps, [walk.report(begun, steps, aside) for walk in walks])
+        for number, walk in enumerate(walks):
+            walk.spent += company.runs[0].state.step - begun
+            if walk.halted is None and number in company.broken:
+                walk.broke(company.broken[number])
 
     for walk, run in zip(walks, company.runs, strict=True):
         walk.start(run)
     for horizon in group.horizons:
         steps = horizon // step
         leg(decay_start(schedule, steps), steps)
+        if all(walk.halted for walk in walks):
+            return
         kept = company.snapshot()
-        leg(steps, steps)
+        leg(steps, steps, aside=True)
         for walk, run in zip(walks, company.runs, strict=True):
             walk.measure(run, horizon)
         if all(walk.halted for walk in walks):
@@ -209,54 +257,13 @@ def separate(walk: Walk) -> None:
         run = Run(group.request.model_copy(update={"portions": cut, "recipe": recipe}))
         if not walk.found:
             walk.start(run)
-        steps = run.request.steps
-        run.advance(steps, steps, walk.report(0, steps))
-        walk.spent += steps
+        steps, alone = run.request.steps, Alone(run)
+        alone.advance(steps, steps, [walk.report(0, steps, aside=True)])
+        walk.spent += run.state.step
+        if alone.broken:
+            walk.broke(alone.broken[0])
         walk.measure(run, horizon)
         if walk.halted:
             return
-        del run  # a second model beside it may not fit; models hold themselves in circles
+        del run, alone  # a second model beside it may not fit; models hold themselves in circles
         gc.collect()
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A run's state in memory, for a branch to come back to."""
-
-    step: int
-    weights: dict[str, Any]
-    optimizer: dict[str, Any]
-    methods: dict[str, Any]
-    random: dict[str, Any]  # dropout's
-
-
-def snapshot(state: State) -> Snapshot:
-    weights, optimizer = copy.deepcopy(model_tensors(state.model)), copy.deepcopy(state.optimizer.state_dict())
-    return Snapshot(state.step, weights, optimizer, method_tensors(state), random_state(state.model.device))
-
-
-def put_back(state: State, kept: Snapshot) -> None:
-    state.step = kept.step
-    if is_adapted(state.model):  # weights in 4 bits would not load
-        load_adapter(state.model, kept.weights)
-    else:
-        state.model.load_state_dict(kept.weights)
-    state.optimizer.load_state_dict(kept.optimizer)
-    restore_methods(state, kept.methods)
-    set_random_state(state.model.device, dict(kept.random))
-
-
-class Alone:
-    """A run by itself."""
-
-    def __init__(self, run: Run) -> None:
-        self.runs = (run,)
-
-    def advance(self, until: int, steps: int, reports: Sequence[Callable[..., None]]) -> None:
-        self.runs[0].advance(until, steps, reports[0])
-
-    def snapshot(self) -> Snapshot:
-        return snapshot(self.runs[0].state)
-
-    def put_back(self, kept: Snapshot) -> None:
-        put_back(self.runs[0].state, kept)

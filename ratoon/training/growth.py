@@ -14,13 +14,14 @@ from ratoon.config import ChooseConfig
 from ratoon.laws.decision.goals import Stakes
 from ratoon.laws.design.belief import Belief, believe_weakly
 from ratoon.laws.design.drift import compare
-from ratoon.laws.design.next_run import Option, Rule, options, propose, stop
+from ratoon.laws.design.next_run import Option, Rule, options, propose, shares, stop
 from ratoon.laws.design.rows import Rows
 from ratoon.laws.size import train_flops
 from ratoon.laws.tables.table import tabulate
 from ratoon.lm.load import non_embedding
 from ratoon.records import Observation, parent_losses
-from ratoon.training.sweep import Group, Plan, SweepRequest, SweepResult, group_tokens, merge
+from ratoon.training.sweep import Group, Plan, SweepRequest, group_tokens
+from ratoon.training.swept import SweepResult, check_measured, merge, merged
 
 OUTER = 2  # horizons of the first runs but the middle one: short ones tell how loss bends with the ratio
 
@@ -63,7 +64,15 @@ class Question:
 
     def options(self, observations: Sequence[Observation]) -> list[Option]:
         """The groups that could still be made, and what they would cost."""
+        names = {one.group for one in observations}
         made = {(float(one.params_non_embedding), one.share) for one in observations}
+        # By name too: a block may hold another share than the one that was asked for, which is what is recorded.
+        made |= {
+            (float(size), share)
+            for label, size in self.sizes.items()
+            for share in shares()
+            if self.plan.name_of(label, share) in names
+        }
         return options([float(size) for size in self.sizes.values()], self.plan.horizons, made, self.cost)
 
     def cost(self, size: float, share: float, horizons: Sequence[float]) -> float:
@@ -122,9 +131,10 @@ def grow(question: Question, carry_out: CarryOut, say: Callable[[str], None]) ->
         folder = plan.out / f"round-{len(rounds) + 1:02d}"
         if not (folder / "result.json").exists():
             kept = folder / "request.json"
-            request = records.read(kept, SweepRequest) if kept.exists() else plan.request(wanted, folder)
-            carry_out(request, folder)
+            planned = plan.request(wanted, folder).model_copy(update={"is_round": True})
+            carry_out(records.read(kept, SweepRequest) if kept.exists() else planned, folder)
         rounds.append(records.read(folder / "result.json", SweepResult))
+        check_measured(merged(rounds))
         wanted, said = further(question, [one for part in rounds for one in part.observations])
         say(said)
     return merge(rounds, plan.out)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 from ratoon.config import ConfigError
 from ratoon.config.budget import Budget
 from ratoon.training.estimate import HOUR, Estimate
-from ratoon.training.probe import Probe, at_rows
+from ratoon.training.meter import at_rows
+from ratoon.training.probe import Probe
 
 GIB = 2**30
 

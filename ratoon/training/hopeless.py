@@ -25,12 +25,13 @@ class Bound(Declared):
 
 
 class Stopped(Record):
-    """A group that was not run to its longest horizon."""
+    """A group that was not run to its longest horizon: hopeless, or broken on the way."""
 
     group: str
     tokens: int  # the last horizon that was run
     left_out: tuple[int, ...]  # horizons
     reason: str
+    spent: int | None = None  # tokens trained, of one that broke: in no horizon; None: those up to `tokens`
 
     @property
     def said(self) -> str:

@@ -52,14 +52,6 @@ def launch(request: Path, count: int) -> int:
 
 def start(request: Path, number: int, count: int, port: int) -> Rank:
     """The first says here what it has to say, the others in a file each."""
-    own = {
-        "RANK": str(number),
-        "LOCAL_RANK": str(number),
-        "WORLD_SIZE": str(count),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     said = log_of(request, number).open("wb") if number else None
     try:
         return subprocess.Popen(
@@ -68,11 +60,27 @@ def start(request: Path, number: int, count: int, port: int) -> Rank:
             stdout=said,
             stderr=said,
             start_new_session=True,  # a signal to our group reaches us alone, and so each rank once
-            env={"OMP_NUM_THREADS": str(max(1, cores // count)), **os.environ, **own},
+            env={"OMP_NUM_THREADS": str(threads_each(count)), **os.environ, **told(number, count, port)},
         )
     finally:
         if said:
             said.close()
+
+
+def threads_each(count: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // count)
+
+
+def told(number: int, count: int, port: int) -> dict[str, str]:
+    """torchrun's variables for one of so many ranks of this machine."""
+    return {
+        "RANK": str(number),
+        "LOCAL_RANK": str(number),
+        "WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
 
 
 def log_of(request: Path, number: int) -> Path:

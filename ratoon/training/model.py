@@ -1,7 +1,8 @@
 """The model of a run as its recipe wants it: how exactly it is kept, what of it is trained, what is reckoned twice."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ratoon.config import ConfigError, TrainConfig
 from ratoon.lm.adapters import attach
@@ -26,6 +27,12 @@ def open_model(path: Path, recipe: TrainConfig) -> "PreTrainedModel":
     if recipe.activation_checkpointing:
         checkpoint_activations(model)
     return model
+
+
+def drops_out(config: Mapping[str, Any]) -> str | None:
+    """What a model of this configuration leaves out by chance while it is trained; None: nothing."""
+    found = [key for key, value in config.items() if ("dropout" in key or "pdrop" in key) and value]
+    return f"it drops out ({', '.join(found)})" if found else None
 
 
 def checkpoint_activations(model: "PreTrainedModel") -> None:

@@ -5,15 +5,13 @@ it, with its methods, and takes real steps on real rows, an evaluation and a che
 from 1 until the recipe's are reached or `SECONDS` are spent; what was not reached is extrapolated by a straight line.
 """
 
-import ctypes
+import hashlib
 import os
-import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -24,14 +22,18 @@ import torch
 from ratoon.config import ConfigError
 from ratoon.lm.flops import flops_of
 from ratoon.records import Record
+from ratoon.stream.lengths import cut
 from ratoon.stream.mixture import Batch
 from ratoon.training import checkpoint
+from ratoon.training.launch import free_port, threads_each, told
 from ratoon.training.loop import advance, mean_loss
+from ratoon.training.meter import Meter, Reading, ascend
 from ratoon.training.method import Method, Step
 from ratoon.training.pool import map_processes
-from ratoon.training.reading import EVALUATION_ROWS
+from ratoon.training.ranks import ALONE, Ranks, joined
 from ratoon.training.request import Request
 from ratoon.training.run import Run
+from ratoon.training.shards import local
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,19 +41,21 @@ if TYPE_CHECKING:
     from ratoon.training.loop import State
 
 SECONDS = 20.0  # for the steps, and a third of it for the evaluation; what has begun is ended
-REPEATS = 5
 SLOW = 0.01  # of the recipe's learning rate: the weights are thrown away, but must not diverge
 
 
-class Reading(Record):
-    """A pass over some rows."""
+class Shorter(Record):
+    """A step of rows that are cut in parts, as train.mixture.lengths may ask; rows are counted before they are cut."""
 
-    rows: int
-    seconds: float
-    peak_bytes: int
+    parts: int
+    flops_per_token: int
+    update_seconds: float
+    passes: tuple[Reading, ...]
 
 
 class Probe(Record):
+    """On several ranks: of each, but for the checkpoint, which is the whole one."""
+
     device: str
     device_bytes: int  # of memory
     disk_free_bytes: int
@@ -72,25 +76,27 @@ class Probe(Record):
     held_out_at_once: int  # at most, in one forward pass
     checkpoint: Reading  # rows: 0
     checkpoint_bytes: int
+    ranks: int = 1  # processes that shared each step
+    shorter: tuple[Shorter, ...] = ()
 
-
-def at_rows(readings: Iterable[Reading], rows: int) -> Reading:
-    """The reading of a pass over `rows`, measured or on the line through the two largest that were."""
-    found = list(readings)
-    if rows <= found[-1].rows:
-        return next(one for one in found if one.rows >= rows)
-    before, last = found[-2:]
-    steps = (rows - last.rows) / (last.rows - before.rows)
-    return Reading(
-        rows=rows,
-        seconds=last.seconds + steps * max(0.0, last.seconds - before.seconds),
-        peak_bytes=round(last.peak_bytes + steps * max(0, last.peak_bytes - before.peak_bytes)),
-    )
+    def of(self, parts: int) -> "Probe":
+        """With the steps of rows that are cut in so many parts."""
+        cut = next((one for one in self.shorter if one.parts == parts), None)
+        if cut is None:
+            return self
+        own = {name: getattr(cut, name) for name in ("flops_per_token", "update_seconds", "passes")}
+        return self.model_copy(update=own)
 
 
 def measure(request: Request, copies: int = 1) -> Probe:
     """Of `copies` such runs at once, the slowest one's. Raises ConfigError where the machine has no memory for it."""
+    ranks = request.recipe.processes
     try:
+        if ranks > 1:
+            port = free_port()
+            return map_processes(
+                probe_as_rank, [(request, number, ranks, port) for number in range(ranks)], ranks, lambda: None
+            )[0]
         found = map_processes(probe, [request] * copies, copies, lambda: None)
     except BrokenProcessPool:
         micro = request.recipe.micro_rows or request.recipe.rows_per_step
@@ -101,21 +107,55 @@ def measure(request: Request, copies: int = 1) -> Probe:
     return max(found, key=lambda one: one.passes[-1].seconds)
 
 
+def way_of(request: Request) -> str:
+    """Names what a probe is of, beside the run itself: how its steps are carried out."""
+    said = [getattr(request.recipe, name) for name in ("device", "threads", "processes", "micro_rows")]
+    return hashlib.sha256(repr([*said, request.recipe.activation_checkpointing]).encode()).hexdigest()[:8]
+
+
+def probe_as_rank(asked: tuple[Request, int, int, int]) -> Probe:
+    """As one of the processes of train.processes, told who it is as launch.py tells them."""
+    request, number, count, port = asked
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(threads_each(count))
+    os.environ.update(told(number, count, port))
+    try:
+        with joined(request.recipe) as ranks:
+            where = nearest(Path(request.out))
+            folder = ranks.same(tempfile.mkdtemp(prefix=".probe-", dir=where) if ranks.first else "")
+            try:
+                found = tried(request.model_copy(update={"out": folder}), ranks)
+                ranks.wait()
+            finally:
+                if ranks.first:
+                    shutil.rmtree(folder)
+            return found
+    except BaseException:
+        if torch.distributed.is_initialized():  # those that wait for this one learn that it is gone
+            torch.distributed.destroy_process_group()
+        raise
+
+
 def probe(request: Request) -> Probe:
     # What methods and orders keep beside a run is taken away again.
     with tempfile.TemporaryDirectory(prefix=".probe-", dir=nearest(Path(request.out))) as folder:
         return tried(request.model_copy(update={"out": folder}))
 
 
-def tried(request: Request) -> Probe:
+def tried(request: Request, ranks: Ranks = ALONE) -> Probe:
     begun = time.perf_counter()
-    run = Run(request)
+    run = Run(request, ranks)
     start_seconds = time.perf_counter() - begun
     meter = Meter(run.model.device)
     weights = size(p for p in run.model.parameters())
     process = max(0, meter.current() - weights)
-    passes, update_seconds = training_passes(run, meter)
     flops, recipe = flops_of(run.model), request.recipe
+    passes, update_seconds = training_passes(run, meter)
+    shorter = []
+    for parts in sorted({*run.reading.lengths.parts} - {1}):
+        cut_passes, cut_update = training_passes(run, meter, parts)
+        per_token = flops.training(request.row_tokens // parts)
+        shorter.append(Shorter(parts=parts, flops_per_token=per_token, update_seconds=cut_update, passes=cut_passes))
     saved, saved_bytes = save(run, meter)
     return Probe(
         device=meter.name,
@@ -135,64 +175,17 @@ def tried(request: Request) -> Probe:
         passes=passes,
         evaluations=evaluation_passes(run, meter),
         held_out_rows=sum(held_out.count for held_out in run.held_out.values()),
-        held_out_at_once=min(EVALUATION_ROWS, max(held_out.count for held_out in run.held_out.values())),
+        held_out_at_once=max(min(held_out.at_once, held_out.count) for held_out in run.held_out.values()),
         checkpoint=saved,
         checkpoint_bytes=saved_bytes,
+        ranks=ranks.count,
+        shorter=tuple(shorter),
     )
 
 
 def size(tensors: Iterable[torch.Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-class Meter:
-    """Time and memory of a device."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.cuda = device.type == "cuda"
-        self.name = torch.cuda.get_device_name(device) if self.cuda else "CPU"
-
-    def read(self, rows: int, work: Callable[[], object]) -> Reading:
-        self.reset()
-        begun = self.now()
-        work()
-        return Reading(rows=rows, seconds=self.now() - begun, peak_bytes=self.peak())
-
-    def now(self) -> float:
-        if self.cuda:
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-    def reset(self) -> None:
-        """The peak to what is held now. Where the system does not let us, passes that grow have peaks that grow."""
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats()
-            return
-        with suppress(OSError, AttributeError):
-            # Given back first: what one pass let go of, C's allocator would keep, and the next seem to need.
-            ctypes.CDLL(None).malloc_trim(0)
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-    def peak(self) -> int:
-        return torch.cuda.max_memory_allocated() if self.cuda else resident("VmHWM")
-
-    def total(self) -> int:
-        if self.cuda:
-            return int(torch.cuda.get_device_properties(0).total_memory)
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-    def current(self) -> int:
-        return torch.cuda.memory_allocated() if self.cuda else resident("VmRSS")
-
-
-def resident(field: str) -> int:
-    """Bytes, of Linux's account of this process; elsewhere the peak so far."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(field))
-    except (OSError, StopIteration):
-        # Not on Linux: there a child begins with the peak of the process it was forked from.
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Bytes of what this rank has of them."""
+    return sum(local(tensor).numel() * tensor.element_size() for tensor in tensors)
 
 
 class Stopwatch(Method):
@@ -210,33 +203,12 @@ class Stopwatch(Method):
         self.seconds = self.meter.now() - self.begun
 
 
-def ascend(most: int, seconds: float, read: Callable[[int], Reading]) -> tuple[Reading, ...]:
-    """Readings at 1, 2, 4 ... `most` rows, as far as `seconds` go and two sizes at least: a line needs them.
+def training_passes(run: Run, meter: Meter, parts: int = 1) -> tuple[tuple[Reading, ...], float]:
+    """Forward and backward over growing numbers of rows of this rank, and the median of what else a step takes.
 
-    Each size is read twice, for the first pass warms up and makes the optimizer's state; the last up to `REPEATS` more.
+    parts  in which each row is cut
     """
-    found: list[Reading] = []
-    rows, ends = 1, time.perf_counter() + seconds
-    while True:
-        first, again = read(rows), read(rows)
-        found.append(typical([first, again], again.seconds))
-        left = ends - time.perf_counter()
-        if rows == most or (left < 4 * again.seconds and len(found) > 1):
-            break
-        rows = min(most, 2 * rows)
-    last = [found.pop()]
-    while len(last) < REPEATS and time.perf_counter() + last[-1].seconds < ends:
-        last.append(read(rows))
-    return (*found, typical(last, median(one.seconds for one in last)))
-
-
-def typical(readings: list[Reading], seconds: float) -> Reading:
-    return readings[0].model_copy(update={"seconds": seconds, "peak_bytes": max(one.peak_bytes for one in readings)})
-
-
-def training_passes(run: Run, meter: Meter) -> tuple[tuple[Reading, ...], float]:
-    """Forward and backward over growing numbers of rows, and the median of what else a step takes."""
-    recipe, state, watch = run.request.recipe, run.state, Stopwatch(meter)
+    recipe, state, watch, ranks = run.request.recipe, run.state, Stopwatch(meter), run.ranks
     state.methods = (*state.methods, watch)
     others: list[float] = []
 
@@ -247,16 +219,18 @@ def training_passes(run: Run, meter: Meter) -> tuple[tuple[Reading, ...], float]
             lambda: advance(
                 state,
                 state.step + 1,
-                batch_at=lambda step: run.reading.prefixed.put(run.mixture.read(step * rows, rows), 0),
+                batch_at=lambda step: run.reading.prefixed.put(cut(run.mixture.read(step * rows, rows), parts), 0),
                 lr_at=lambda step: SLOW * recipe.learning_rate,
                 recipe=one,
+                over_ranks=ranks.total if ranks.count > 1 else None,
             ),
         )
         others.append(whole.seconds - watch.seconds)
-        return whole.model_copy(update={"seconds": watch.seconds})
+        return ranks.same(whole.model_copy(update={"seconds": watch.seconds}))
 
+    own = -(-recipe.rows_per_step // ranks.count)
     try:
-        passes = ascend(recipe.micro_rows or recipe.rows_per_step, SECONDS, read)
+        passes = ascend(min(recipe.micro_rows or own, own), SECONDS, read, lambda: ranks.same(time.perf_counter()))
     finally:
         state.methods = state.methods[:-1]
     return passes, median(others[1:])
@@ -264,13 +238,15 @@ def training_passes(run: Run, meter: Meter) -> tuple[tuple[Reading, ...], float]
 
 def evaluation_passes(run: Run, meter: Meter) -> tuple[Reading, ...]:
     """Over held-out rows, up to as many as an evaluation reads at once."""
-    held_out = max(run.held_out.values(), key=lambda one: one.count)
+    held_out, ranks = max(run.held_out.values(), key=lambda one: one.count), run.ranks
 
     def read(rows: int) -> Reading:
         batch = Batch(*held_out.rows.read(np.arange(rows)))
-        return meter.read(rows, lambda: mean_loss(run.model, [batch], run.request.recipe, held_out.rows.separator))
+        separator = held_out.rows.separator
+        return ranks.same(meter.read(rows, lambda: mean_loss(run.model, [batch], run.request.recipe, separator)))
 
-    return ascend(min(held_out.count, EVALUATION_ROWS), SECONDS / 3, read)
+    most = -(-min(held_out.count, held_out.at_once) // ranks.count)
+    return ascend(most, SECONDS / 3, read, lambda: ranks.same(time.perf_counter()))
 
 
 def nearest(folder: Path) -> Path:

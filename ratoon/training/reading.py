@@ -15,7 +15,7 @@ from ratoon.stream.account import Read, account
 from ratoon.stream.course import Course, rank, walk_of
 from ratoon.stream.lengths import Lengths, cut
 from ratoon.stream.mixture import Batch, Mixture
-from ratoon.stream.order import Order, Stage
+from ratoon.stream.order import Order, Stage, apportion
 from ratoon.stream.permutation import Positions
 from ratoon.stream.rows import Rows
 from ratoon.stream.scores import has_score, row_scores, suffix_of
@@ -24,7 +24,9 @@ from ratoon.training.prefixed import Prefixed
 from ratoon.training.request import Request
 from ratoon.training.subset import limit_of
 
-EVALUATION_ROWS = 64
+EVALUATION_ROWS = 64  # held-out rows that are read at once, at most
+EVALUATION_TOKENS = 2**17  # and their tokens
+EVALUATION_LOGITS = 2**28  # and their logits, where the head's way is by all of them: 1 GiB
 
 
 @dataclass
@@ -44,6 +46,14 @@ class HeldOut:
     def bits_per_nat(self) -> float:
         """Turns nats per token into bits per byte of this source's held-out text."""
         return self.rows.num_tokens / self.rows.num_bytes / math.log(2)
+
+
+def evaluation_rows(row_tokens: int, words: int | None) -> int:
+    """Held-out rows that are read at once. words  of the vocabulary where all logits are held; None: they never are"""
+    most = min(EVALUATION_ROWS, EVALUATION_TOKENS // row_tokens)
+    if words is not None:
+        most = min(most, EVALUATION_LOGITS // (row_tokens * words))
+    return max(1, most)
 
 
 def open_held_out(name: str, request: Request) -> HeldOut:
@@ -128,6 +138,19 @@ def shares_over(request: Request, tokens: int) -> dict[str, float]:
     ends = [*(stage.block * block for stage in stages[1:]), rows]
     parts = [(end - stage.block * block) / rows for stage, end in zip(stages, ends, strict=True)]
     return {name: math.fsum(p * s.shares.get(name, 0) for p, s in zip(parts, stages, strict=True)) for name in own}
+
+
+def share_read(request: Request) -> float:
+    """The domain's share of the run's own mixture as its blocks hold it: 0.304 of 100 rows is 0.30.
+
+    To the bit the share that was asked for where a block can hold that. Phases and caps are not reckoned with: a law
+    of the share is one of what is asked for.
+    """
+    asked = request.domain_share
+    counts = apportion({n: p.share for n, p in request.portions.items() if p.share > 0}, request.recipe.block_rows)
+    rows = sum(count for name, count in counts.items() if request.portions[name].role == "domain")
+    found = rows / request.recipe.block_rows
+    return asked if math.isclose(found, asked, abs_tol=1e-9) else found
 
 
 def open_rows(name: str, request: Request) -> Rows:

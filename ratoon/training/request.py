@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from ratoon.config import Declared, Role, Share, TrainConfig
+from ratoon.config.train import MACHINE
 from ratoon.records import Observation, Record
 from ratoon.training.dip import Dip
 from ratoon.training.faults import Fault
@@ -81,30 +82,27 @@ class Request(Declared):
     def domain_share(self) -> float:
         return sum(p.share for p in self.portions.values() if p.role == "domain")
 
+    @property
+    def grace_seconds(self) -> float:
+        return self.recipe.faults.grace_seconds
+
     def identity(self) -> str:
         """Digest of what decides the numbers: paths and machine settings left out, contents kept by the caller."""
-        content = self.model_dump(mode="json", exclude={"name", "out", "commit", "model"})
+        recipe = self.recipe.essence()
+        content = self.model_dump(mode="json", exclude={"name", "out", "commit", "model", "recipe"})
+        content["recipe"] = recipe.model_dump(mode="json")
         content["model"] = Path(self.model).name
         content.pop("trunk")
         if self.trunk is not None:
             content["trunk"] = self.trunk.hash
         for portion in content["portions"].values():
             portion["rows"] = "/".join(Path(portion["rows"]).parts[-2:])
-        for machine in (
-            "device",
-            "threads",
-            "checkpoints",
-            "faults",
-            "activation_checkpointing",
-            "budget",
-            "trunk",
-            "processes",
-        ):
-            content["recipe"].pop(machine)
-        content["recipe"]["loss"] = self.recipe.loss.content()
-        content["recipe"]["micro_rows"] = None  # as with threads, sums are rounded otherwise and no more
+        for machine in (*MACHINE, "trunk"):
+            content["recipe"].pop(machine, None)
+        content["recipe"]["loss"] = recipe.loss.content()
+        content["recipe"]["micro_rows"] = None  # kept for the digest's sake: it was there before the others
         for section in NEUTRAL:
-            if getattr(self.recipe, section) == TrainConfig.model_fields[section].default:
+            if getattr(recipe, section) == TrainConfig.model_fields[section].default:
                 content["recipe"].pop(section)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ratoon import records
+from ratoon.lm.head import plain_head
 from ratoon.lm.load import check_weights, non_embedding, pick_device
 from ratoon.records import Observation
 from ratoon.stream.mixture import Batch
@@ -20,7 +21,7 @@ from ratoon.training.loop import advance, mean_loss, new_state
 from ratoon.training.methods import Setting, build
 from ratoon.training.model import open_model
 from ratoon.training.ranks import ALONE, Ranks, shard
-from ratoon.training.reading import Reading, open_held_out
+from ratoon.training.reading import Reading, evaluation_rows, open_held_out, share_read
 from ratoon.training.release import release, released
 from ratoon.training.request import Request, Result, SourceRead
 from ratoon.training.rollback import without
@@ -46,7 +47,7 @@ class Run:
         # Block by block from there to a GPU: one rank's may not hold all of it.
         opened = recipe if ranks.count == 1 else recipe.model_copy(update={"device": "cpu"})
         self.model = open_model(beginning(request), opened)
-        self.params = non_embedding(self.model)
+        self.params, self.share = non_embedding(self.model), share_read(request)
         roles: dict[str, str] = {name: portion.role for name, portion in request.portions.items()}
         parent, out = Path(request.model), Path(request.out)
         context = self.reading.prefixed.context
@@ -58,6 +59,9 @@ class Run:
             shard(self.model, pick_device(recipe.device), ranks)
         self.state = new_state(self.model, recipe, next(iter(self.held_out.values())).rows.separator, methods)
         take_up(self)
+        words = None if plain_head(self.model) else int(self.model.config.get_text_config().vocab_size)
+        for held_out in self.held_out.values():
+            held_out.at_once = evaluation_rows(request.row_tokens, words)
 
     def whole_batch_at(self, step: int) -> Batch:
         """All rows of the step, of all ranks, also those left out."""
@@ -128,7 +132,7 @@ class Run:
                     model=request.label,
                     params_non_embedding=self.params,
                     tokens=self.state.step * request.step_tokens,
-                    share=request.domain_share,
+                    share=self.share,
                     unique_tokens=unique,
                     learning_rate=request.recipe.learning_rate,
                     step=self.state.step,
@@ -205,7 +209,8 @@ def conclude(attempt: Attempt, seconds: float) -> Result:
         tokens_per_second=read / max(seconds, 1e-9),
         observations=tuple(attempt.observations),
         data=read_by(run),
-        dips=dips(attempt.observations),
+        # Of one kind of weights: where others are released than were trained, the end is no part of the way there.
+        dips=dips([o for o in attempt.observations if final == saved or not o.finished]),
         trunk=kept_in(out / "trunk"),
         faults=attempt.book.faults,
     )

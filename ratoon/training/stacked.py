@@ -11,7 +11,7 @@ A proxy that is stopped (hopeless.py) goes on in its stack unmeasured; the stack
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +27,11 @@ from ratoon import records
 from ratoon.config import ConfigError, TrainConfig
 from ratoon.lm.load import pick_device
 from ratoon.records import Observation
-from ratoon.training.faults import GaveUp
 from ratoon.training.group import Group, Walk, branch, branches, run_group, table_of, trunk_request
 from ratoon.training.journal import Report
-from ratoon.training.loop import IGNORE, Diverged, labels, new_step, parts, precision
+from ratoon.training.loop import IGNORE, labels, new_step, parts, precision
+from ratoon.training.model import drops_out
+from ratoon.training.rollback import Spiked
 from ratoon.training.run import Run
 from ratoon.training.schedules import learning_rate
 
@@ -73,19 +74,13 @@ def refusal(group: Group) -> str | None:
         return "train.precision: bf16_pure rounds by chance, each run by its own"
     if not branches(group):
         return "each of its horizons is a run of its own"
-    return drops_out(shape_of(group))
+    return drops_out(shape_of(group))  # by one draw for the whole stack, where each run should have its own
 
 
 def shape_of(group: Group) -> dict[str, Any]:
     """The model's configuration, as transformers writes it."""
     found: dict[str, Any] = json.loads((Path(group.request.model) / "config.json").read_text(encoding="utf-8"))
     return found
-
-
-def drops_out(config: Mapping[str, Any]) -> str | None:
-    """By one draw for the whole stack, where each run should have its own."""
-    found = [key for key, value in config.items() if ("dropout" in key or "pdrop" in key) and value]
-    return f"it drops out ({', '.join(found)})" if found else None
 
 
 def pays(group: Group) -> bool:
@@ -103,24 +98,15 @@ def pays(group: Group) -> bool:
 
 
 def run_bundle(bundle: Bundle) -> list[list[Observation]]:
-    """Observations of each group; finished ones are read back. Raises GaveUp where one breaks: none goes back."""
-    if len(bundle) > 1:
-        return run_stack(bundle)
-    name = bundle[0].request.name
-    try:
-        return [run_group(bundle[0])]
-    except Diverged as error:
-        raise GaveUp(f"{name}: {error}; a rate of sweep.learning_rates is to be left out there") from error
+    """Observations of each group; finished ones are read back."""
+    return run_stack(bundle) if len(bundle) > 1 else [run_group(bundle[0])]
 
 
 def run_stack(bundle: Bundle) -> list[list[Observation]]:
     todo = [group for group in bundle if not table_of(group).exists()]
     if todo:
         walks = [Walk(group) for group in todo]
-        try:
-            branch(walks, Stack([Run(trunk_request(group)) for group in todo]))
-        except Diverged as error:
-            raise GaveUp(str(error)) from error
+        branch(walks, Stack([Run(trunk_request(group)) for group in todo]))
         for walk in walks:
             walk.finish()
     return [records.read_observations(table_of(group)) for group in bundle]
@@ -134,10 +120,14 @@ class Kept:
 
 
 class Stack:
-    """Runs of one shape whose trained weights lie in one tensor each, (M, ...) for M runs."""
+    """Runs of one shape whose trained weights lie in one tensor each, (M, ...) for M runs.
+
+    One that breaks goes on in it, in its own part of every tensor, unheard; the stack ends when all are broken.
+    """
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = runs
+        self.broken: dict[int, str] = {}
         self.recipe = runs[0].request.recipe
         refuse(runs)
         members = [dict(run.model.named_parameters()) for run in runs]
@@ -157,18 +147,21 @@ class Stack:
         while (step := self.runs[0].state.step) < until:
             losses_M = self.gradients(step)
             norms_M = self.clip()
-            for run, norm in zip(self.runs, norms_M.tolist(), strict=True):
+            for number, norm in enumerate(norms_M.tolist()):
                 if not norm < float("inf"):
-                    raise Diverged(
-                        f"{run.request.name}: gradient norm is {norm} at step {step}, in a stack; lower its learning "
-                        f"rate, or set sweep.stacked: never to let the others end without it"
-                    )
+                    self.broken.setdefault(number, f"gradient norm is {norm} at step {step}, in a stack")
+            if len(self.broken) == len(self.runs):
+                return
             now = [rate(step) for rate in rates]
             self.update(now)
-            values = zip(self.runs, reports, losses_M, norms_M, now, strict=True)
-            for run, report, loss, norm, rate in values:
+            for run in self.runs:
                 run.state.step += 1
-                report(run.state.step, {"loss_nats": loss, "grad_norm": norm, "learning_rate": rate})
+            for number, (loss, norm, rate) in enumerate(zip(losses_M, norms_M, now, strict=True)):
+                if number not in self.broken:
+                    try:
+                        reports[number](step + 1, {"loss_nats": loss, "grad_norm": norm, "learning_rate": rate})
+                    except Spiked as error:
+                        self.broken[number] = str(error)
 
     def gradients(self, number: int) -> Tensor:
         """Each weight's gradient of its own run's mean loss, in `.grad`; the losses (M,)."""

@@ -54,7 +54,7 @@ def supervise(
     out.mkdir(parents=True, exist_ok=True)
     records.write(out / "request.json", request)
     tail = Tail(out / "metrics.jsonl")
-    grace = GRACE_SECONDS + (request.recipe.faults.grace_seconds if isinstance(request, Request) else 0)
+    grace = GRACE_SECONDS + getattr(request, "grace_seconds", 0.0)
     deaths = 0
     while True:
         kills = memory_kills()
@@ -66,7 +66,7 @@ def supervise(
                 said if code in MEANING else f"training failed (exit code {code}); its last words:\n{said}"
             )
         name = signal.Signals(-code).name
-        if name in ("SIGTERM", "SIGINT"):  # before it could answer, or a sweep: what it has finished is kept
+        if name in ("SIGTERM", "SIGINT"):  # before it could answer: what it has finished is kept
             raise Ended(f"training was asked to end ({name}) and did; run again to go on from {out}")
         starved = name == "SIGKILL" and kills is not None and memory_kills() != kills
         if starved and isinstance(request, Request):
@@ -166,6 +166,8 @@ class Tail:
         self.offset = 0
         self.inode: int | None = None
         self.last_step = -1
+        self.passed: set[frozenset[str]] = set()  # kinds of lines of that step that were passed on
+        self.again = False  # the file was begun anew, and has not come past that step yet
 
     def new(self) -> list[Line]:
         if not self.path.exists():
@@ -174,6 +176,7 @@ class Tail:
         # A run that went back cut it to its checkpoint, in a new file, which may have grown past the old one since.
         if found_now.st_size < self.offset or found_now.st_ino != self.inode:
             self.offset = 0
+            self.again = self.inode is not None
         self.inode = found_now.st_ino
         with self.path.open("rb") as file:
             file.seek(self.offset)
@@ -186,8 +189,11 @@ class Tail:
                 line = json.loads(raw)
             except ValueError:
                 continue
-            # An evaluation and a training line may share a step; steps seen before a resume do not come again.
-            if line["step"] >= self.last_step:
+            # An evaluation and a training line may share a step; what was seen before a resume does not come again.
+            if line["step"] > self.last_step:
+                self.last_step, self.passed, self.again = line["step"], set(), False
+            kind = frozenset(name.split("/")[0] for name in line.get("metrics", ()))
+            if line["step"] == self.last_step and not (self.again and kind in self.passed):
                 found.append(line)
-                self.last_step = line["step"]
+                self.passed.add(kind)
         return found

@@ -19,12 +19,14 @@ from ratoon import records
 from ratoon.config import ChooseConfig, ConfigError, Declared, Role, Schedule, SweepConfig, TrainConfig
 from ratoon.corpus.packed import read_index
 from ratoon.lm.load import pick_device
-from ratoon.records import Observation, Record
-from ratoon.training.group import Group, branches, group_tokens, limited, run_group, stopped, tokens_run
-from ratoon.training.hopeless import Bound, Stopped
+from ratoon.training.faults import Ended
+from ratoon.training.group import Group, branches, group_tokens, limited, run_group, stopped, table_of, tokens_run
+from ratoon.training.hopeless import Bound
 from ratoon.training.pool import map_processes
 from ratoon.training.request import Portion, Request, Trunk
+from ratoon.training.shortest import check_shortest
 from ratoon.training.stacked import bundles, run_bundle
+from ratoon.training.swept import SweepResult, check_measured, merge
 from ratoon.training.trunk import go_on
 
 __all__ = [
@@ -57,12 +59,11 @@ class SweepRequest(Declared):
     workers: PositiveInt
     out: str
     stacked: Literal["auto", "never", "always"] = "auto"
+    is_round: bool = False  # of a sweep that grows: others may have been measured where all of these break
 
-
-class SweepResult(Record):
-    observations: tuple[Observation, ...]
-    tokens: int
-    stopped: tuple[Stopped, ...] = ()  # groups that were not run to their longest horizon
+    @property
+    def grace_seconds(self) -> float:
+        return max(group.request.grace_seconds for group in self.groups)
 
 
 def portions(corpora: dict[str, Corpus], domain_share: float, temperature: float | None = None) -> dict[str, Portion]:
@@ -161,7 +162,7 @@ class Plan:
         horizons = self.horizons[:lengths]
         tokens = self.sweep.tokens if lengths is None else horizons[-1]
         threads = self.recipe.threads or max(1, (os.cpu_count() or 1) // self.workers)
-        name = f"{label}-r{ratio * 100:03g}"
+        name = self.name_of(label, ratio)
         name += "" if rate is None else f"-lr{rate:g}"
         name += "" if schedule is None else f"-{schedule.name}-{schedule_digest(schedule)}"
         request = Request(
@@ -179,6 +180,10 @@ class Plan:
         return Group(
             request=request, horizons=horizons, target_tokens=self.recipe.tokens, bound=self.bound, separate=alone
         )
+
+    @staticmethod
+    def name_of(label: str, ratio: float) -> str:
+        return f"{label}-r{ratio * 100:03g}"
 
     def grid(self) -> list[Group]:
         """Every size at every ratio, learning rate and schedule that was asked for."""
@@ -203,17 +208,14 @@ def weight_bytes(group: Group) -> int:
     return sum(file.stat().st_size for file in Path(group.request.model).glob("*.safetensors"))
 
 
-def check_shortest(sweep: SweepConfig, recipe: TrainConfig, shortest: int, step_tokens: int) -> None:
-    warmup = recipe.schedule.warmup_steps * step_tokens
-    if shortest <= warmup:
-        raise ConfigError(
-            f"params.yaml: sweep: the shortest of {sweep.horizons} horizons is {shortest:,} tokens, not more than the "
-            f"warm-up of {warmup:,}; raise sweep.tokens, or lower sweep.horizons or train.schedule.warmup_steps"
-        )
+def run_sweep(
+    request: SweepRequest, report: Callable[[int, int], None] | None = None, ends: Callable[[], bool] = bool
+) -> SweepResult:
+    """Run every group, `workers` at once. report(tokens so far, tokens in all) about once a second.
 
-
-def run_sweep(request: SweepRequest, report: Callable[[int, int], None] | None = None) -> SweepResult:
-    """Run every group, `workers` at once. report(tokens so far, tokens in all) about once a second."""
+    ends  whether the sweep is to end before its end. Raises Ended then: finished groups are kept
+    A group that breaks is recorded as stopped. Raises GaveUp where none was measured.
+    """
     done = Path(request.out) / "result.json"
     if done.exists():
         return records.read(done, SweepResult)
@@ -225,7 +227,14 @@ def run_sweep(request: SweepRequest, report: Callable[[int, int], None] | None =
             report(min(total, sum(tokens_written(folder) for folder in folders)), total)
 
     together = bundles(request.groups, request.stacked, request.workers)
-    found = map_processes(run_bundle, together, request.workers, poll)
+    try:
+        found = map_processes(run_bundle, together, request.workers, poll, ends)
+    except Ended:
+        kept = sum(table_of(group).exists() for group in request.groups)
+        raise Ended(
+            f"the sweep was asked to end and did, {kept} of {len(request.groups)} groups finished and kept in "
+            f"{request.out}; run again to go on"
+        ) from None
     made = {
         group.request.name: table
         for bundle, tables in zip(together, found, strict=True)
@@ -236,19 +245,10 @@ def run_sweep(request: SweepRequest, report: Callable[[int, int], None] | None =
         tokens=sum(tokens_run(group) for group in request.groups),
         stopped=tuple(halted for group in request.groups if (halted := stopped(group)) is not None),
     )
+    if not request.is_round:
+        check_measured(result)
     records.write_observations(Path(request.out) / "observations.csv", result.observations)
     records.write(done, result)
-    return result
-
-
-def merge(parts: Iterable[SweepResult], out: Path) -> SweepResult:
-    """Sweeps made one after the other as one, in `out`."""
-    parts = list(parts)
-    found = tuple(o for part in parts for o in part.observations)
-    halted = tuple(one for part in parts for one in part.stopped)
-    result = SweepResult(observations=found, tokens=sum(part.tokens for part in parts), stopped=halted)
-    records.write_observations(out / "observations.csv", found)
-    records.write(out / "result.json", result)
     return result
 
 

@@ -75,24 +75,40 @@ def watch(project):
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory):
-    root = tmp_path_factory.mktemp("project")
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/")):
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, root / name)
-    made = Project(root)
-    made.edit("params.yaml", lambda raw: lay_over(raw, SMALL))
-    for name, (role, kind, content) in SOURCES.items():
-        origins = [{"packages": ["networkx"], "content": content}, {"path": f"data/raw/{name}", "optional": True}]
-        source = {"name": name, "role": role, "kind": kind, "origins": origins}
-        (root / "data" / "sources" / f"{name}.yaml").write_text(yaml.safe_dump(source))
-    watch(made)
-    for base in ("nano", "pico"):
-        made.edit(f"models/bases/{base}.yaml", lambda raw: raw["weights"].update(tokens=400_000, vocabulary=1024))
-    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t"]):
-        subprocess.run(["git", *command], cwd=root, check=True)
-    return made
+def new_project(tmp_path_factory):
+    """Makes a project, its parameters changed further, its bases trained on so many tokens."""
+
+    def make(name, base_tokens, **changes):
+        root = tmp_path_factory.mktemp(name)
+        listed = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        for path in listed.stdout.splitlines():
+            if (ROOT / path).is_file() and not path.startswith(("tests/", "docs/")):
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / path, root / path)
+        made = Project(root)
+        made.edit("params.yaml", lambda raw: lay_over(lay_over(raw, SMALL), changes))
+        for source, (role, kind, content) in SOURCES.items():
+            origins = [
+                {"packages": ["networkx"], "content": content},
+                {"path": f"data/raw/{source}", "optional": True},
+            ]
+            declared = {"name": source, "role": role, "kind": kind, "origins": origins}
+            (root / "data" / "sources" / f"{source}.yaml").write_text(yaml.safe_dump(declared))
+        watch(made)
+        for base in ("nano", "pico"):
+            made.edit(
+                f"models/bases/{base}.yaml", lambda raw: raw["weights"].update(tokens=base_tokens, vocabulary=1024)
+            )
+        as_t = ["-c", "user.name=t", "-c", "user.email=t@t"]
+        for command in (["init", "-q"], ["add", "-A"], [*as_t, "commit", "-qm", "t"]):
+            subprocess.run(["git", *command], cwd=root, check=True)
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def project(new_project):
+    return new_project("project", 400_000)

@@ -104,3 +104,12 @@ def test_a_batch_is_the_same_whatever_was_read_before_it():
         for a, b in zip(vars(again.place).values(), vars(alone.place).values(), strict=True):
             assert np.array_equal(a, b)
         again.place.row[:] = -1  # what a batch is used for is not remembered
+
+
+def test_steps_between_two_points_are_counted_by_the_parts_of_their_rows():
+    lengths = Lengths([Length(until=0.25, row_tokens=4), Length(until=0.5, row_tokens=8)], 16, 40, 128)
+    assert lengths.between(0, 40) == {4: 10, 2: 10, 1: 20}
+    assert lengths.between(5, 12) == {4: 5, 2: 2}
+    assert lengths.between(30, 30) == {}
+    for step in range(40):
+        assert lengths.between(step, step + 1) == {lengths.parts_at(step): 1}

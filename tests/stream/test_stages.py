@@ -110,7 +110,14 @@ def test_a_phase_like_the_run_is_the_run_to_the_bit():
 
 def test_what_begins_after_the_run_is_left_out():
     assert [stage.block for stage in plan([{"until": 1, "share": 0.5}])] == [0]
-    assert len(plan([{"until": 10**9, "share": 0.5}], run_rows=300)) == 1
+
+
+def test_a_phase_that_the_run_does_not_come_to_the_end_of_is_refused():
+    assert len(plan([{"until": 300 * 16, "share": 0.5}], run_rows=300)) == 1
+    with pytest.raises(
+        ConfigError, match=r"mixture\.phases\.0: until 1,000,000,000 tokens, and the run ends at 4,800;"
+    ):
+        plan([{"until": 10**9, "share": 0.5}], run_rows=300)
 
 
 def test_a_role_of_one_source_needs_no_share_of_its_own():

@@ -11,7 +11,8 @@ import tasks.estimate
 from ratoon import config
 from ratoon.config import Ask, ConfigError, TrainConfig
 from ratoon.config.budget import Budget
-from ratoon.training.probe import Probe, Reading
+from ratoon.training.meter import Reading
+from ratoon.training.probe import Probe
 from ratoon.training.request import Portion, Request
 from tasks.job import Job
 
@@ -86,6 +87,14 @@ def test_a_budget_is_asked_once_and_raising_it_needs_no_second_measurement(job, 
     assert probes == ["r"]
 
 
+def test_a_run_that_is_carried_out_otherwise_is_measured_anew(job, probes, request_, monkeypatch):
+    tasks.estimate.check_budget.fn(job(hours=20))
+    recipe = request_.recipe.model_copy(update={"micro_rows": 1})
+    monkeypatch.setattr(tasks.estimate, "target", lambda job: request_.model_copy(update={"recipe": recipe}))
+    tasks.estimate.check_budget.fn(job(hours=20))
+    assert probes == ["r", "r"]
+
+
 def test_a_run_that_is_done_is_not_asked_about(job, probes, tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "result.json").write_text("{}")
@@ -103,6 +112,12 @@ def test_neither_a_budget_nor_how_faults_are_met_nor_where_work_runs_makes_anoth
     assert question(faults={"rollbacks": 9}) == question()
     assert question("prepare", engine={"workers": 3}) == question()
     assert question(seed=3) != question()
+    by_machine = {"device": "cpu", "threads": 3, "micro_rows": 1, "checkpoints": 9, "activation_checkpointing": True}
+    for key, value in (*by_machine.items(), ("processes", 2)):
+        assert question(**{key: value}) == question(), key
+    # What an option says that is off is no question either.
+    assert question(forgetting={"anchor": {"every": 3}}) == question()
+    assert question(forgetting={"anchor": {"every": 3, "epsilon": 0.5}}) != question()
 
 
 def test_a_portion_of_a_source_is_recorded_under_the_sources_edition():

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from ratoon import records
-from ratoon.config import Params, TrainConfig
+from ratoon.config import ConfigError, Params, TrainConfig
 from ratoon.records import Choice, Interval
-from ratoon.training.request import Result, Trunk
+from ratoon.training.request import Portion, Request, Result, Trunk
+from tasks.sweep import continued
 from tasks.train import recipe_of
 
 AT = Interval(value=0.5, low=0.4, high=0.6, confidence=0.9)
@@ -91,3 +92,25 @@ def test_a_refresh_that_continues_starts_from_the_champions_trunk(tmp_path):
 def test_where_the_parent_has_no_trunk_a_new_one_begins(tmp_path):
     asked = job(tmp_path, trunk="continue")
     assert recipe_of(asked) == (asked.params.train, None)
+
+
+def test_a_member_of_the_family_without_a_trunk_is_not_annealed_a_second_time(tmp_path):
+    """What it is to follow began from a trunk: its recipe holds the way down alone."""
+    kept = keep_trunk(tmp_path / "champion" / "model")
+    portions = {role: Portion(rows="rows", role=role, share=0.5) for role in ("general", "domain")}
+    recipe = TrainConfig(tokens=1000, learning_rate=0.01, rows_per_step=1, schedule={"name": "anneal"})
+    request = Request(
+        name="r",
+        label="m",
+        model="m",
+        portions=portions,
+        row_tokens=16,
+        recipe=recipe,
+        held_out_tokens=16,
+        out=str(tmp_path / "train"),
+        trunk=kept,
+    )
+    with pytest.raises(
+        ConfigError, match=r"pico of the family has kept no trunk.*set train\.trunk: keep, which begins"
+    ):
+        continued("pico", tmp_path / "pico", request)

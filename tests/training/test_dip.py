@@ -183,3 +183,13 @@ def test_a_sweep_repeats_a_part_as_often_as_its_target_will(request_for):
         assert limited(group, horizon) == {"domain": horizon // 16 // 2 // 4}
     plain = request.model_copy(update={"recipe": request.recipe.model_copy(update={"subset_epochs": None})})
     assert branches(group.model_copy(update={"request": plain}))
+
+
+def test_a_dip_is_of_one_kind_of_weights(request_for):
+    """Released by an average or an interpolation, the last losses are of other weights than those on the way."""
+    asked = {"evaluations": 4, "tokens": 20 * 8 * 16}
+    plain = train(request_for("plain", **asked))
+    turned = train(request_for("turned", **asked, forgetting={"interpolation": 0.1}))
+    raw = [o for o in plain.observations if not o.finished]
+    assert turned.dips == dip.dips(raw)
+    assert plain.dips == dip.dips(plain.observations)

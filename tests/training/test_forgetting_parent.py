@@ -3,6 +3,7 @@
 import errno
 from functools import partial
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -280,3 +281,12 @@ def test_a_record_that_another_run_cut_off_is_asked_for_again(tmp_path):
     kept.put(KEYS[0], words=np.array([1, 2, 3]))
     path.write_bytes(path.read_bytes()[:-1])
     assert kept.get(KEYS[0]) is None
+
+
+def test_what_is_to_be_kept_is_held_against_the_room_there_is(request_for, monkeypatch):
+    run = Run(request_for(forgetting={"parent": {"beta": 0.5, "on": "all", "top_k": 8}}))
+    rows = run.state.methods[0].rows_to_keep(15)
+    assert rows == run.request.steps * run.request.recipe.rows_per_step
+    monkeypatch.setattr(shelf.shutil, "disk_usage", lambda path: SimpleNamespace(free=rows * 10))
+    with pytest.raises(OSError, match=rf"parent\.top_k: what it keeps of {rows} rows takes .* free space, or lower it"):
+        run.advance(1, 20, None)

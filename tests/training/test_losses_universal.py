@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from ratoon.config.loss import Distill, Loss, Reweight, Select
 from ratoon.lm.load import load_model
@@ -253,3 +254,19 @@ def test_opening_another_model_draws_nothing_from_the_runs_own_chance(request_fo
     run.state.methods[0].begin(run.model, new_step(run.batch_at(0), None))
     assert run.state.methods[0].teacher is not None
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_model_that_drops_out_is_weighed_by_what_it_loses_without(request_for, tmp_path):
+    """Else what a row counts would depend on how the step is cut."""
+    shape = {"vocab_size": 512, "n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    GPT2LMHeadModel(GPT2Config(**shape, resid_pdrop=0.5, bos_token_id=0, eos_token_id=0)).save_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    found = []
+    for micro_rows in (None, 2):
+        request = request_for(loss=Loss(reweight=Reweight(burn_in_steps=0)), micro_rows=micro_rows)
+        run = Run(request.model_copy(update={"model": str(tmp_path)}))
+        run.model.train()
+        method = run.state.methods[0]
+        method.begin(run.model, new_step(run.batch_at(0), None, 0))
+        found.append(method.factors_BT)
+    assert torch.allclose(*found, atol=1e-5)

@@ -11,7 +11,8 @@ from ratoon.config import ConfigError, TrainConfig
 from ratoon.lm.head import plain_head
 from ratoon.lm.load import load_model
 from ratoon.training import checkpoint
-from ratoon.training.group import Group, put_back, run_group, snapshot
+from ratoon.training.alone import put_back, snapshot
+from ratoon.training.group import Group, run_group
 from ratoon.training.loop import accumulate, new_step
 from ratoon.training.optimizers import new_optimizer
 from ratoon.training.optimizers.rounding import PIECE

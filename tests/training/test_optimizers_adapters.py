@@ -11,7 +11,8 @@ from ratoon.config import ConfigError
 from ratoon.lm.adapters import adapter_tensors, is_adapter, wrapped
 from ratoon.lm.load import load_model
 from ratoon.training import checkpoint
-from ratoon.training.group import Group, put_back, run_group, snapshot
+from ratoon.training.alone import put_back, snapshot
+from ratoon.training.group import Group, run_group
 from ratoon.training.run import Run, train
 
 STEP = 8 * 16

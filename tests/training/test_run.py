@@ -195,4 +195,31 @@ def test_lines_written_twice_after_a_resume_are_passed_on_once(tmp_path):
     path.write_text(lines(1, 2))  # cut back to the checkpoint
     assert tail.new() == []
     path.write_text(lines(1, 2, 3, 4, 5) + '{"step": 6, "tok')
-    assert [line["step"] for line in tail.new()] == [4, 5]
+    assert [line["step"] for line in tail.new()] == [5]
+
+
+def test_a_run_that_went_back_tells_each_step_once_and_an_evaluation_that_was_not_told_yet(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    tail = Tail(path)
+
+    def line(step, kind):
+        return json.dumps({"step": step, "tokens": step, "metrics": {f"{kind}/loss": 1.0}}) + "\n"
+
+    def told():
+        return [(each["step"], *(name.split("/")[0] for name in each["metrics"])) for each in tail.new()]
+
+    def begin_anew(text):
+        beside = tmp_path / "beside"
+        beside.write_text(text)
+        beside.replace(path)
+
+    path.write_text(line(1, "train") + line(2, "train") + line(3, "train"))
+    assert told() == [(1, "train"), (2, "train"), (3, "train")]
+    begin_anew(line(1, "train"))
+    assert told() == []
+    with path.open("a") as file:
+        file.write(line(2, "train") + line(3, "train"))
+        file.flush()
+        assert told() == []
+        file.write(line(3, "held_out") + line(4, "train"))
+    assert told() == [(3, "held_out"), (4, "train")]

@@ -80,6 +80,11 @@ class Rule:
     max_runs: int | None = None
 
 
+def shares() -> list[float]:
+    """Those that are proposed."""
+    return [round(step * STEP, 4) for step in range(1, round(1 / STEP))]
+
+
 def options(
     sizes: Iterable[float],
     horizons: Sequence[float],
@@ -91,11 +96,10 @@ def options(
     cost  (size, share, horizons) -> FLOPs. Shares of 0 and 1 are another regime, which no law bridges: not proposed.
     """
     made = list(made)
-    shares = [round(step * STEP, 4) for step in range(1, round(1 / STEP))]
     lengths = [tuple(horizons[: n + 1]) for n in range(len(horizons))]
     return [
         Option(share, size, length, cost(size, share, length))
-        for size, share, length in itertools.product(sizes, shares, lengths)
+        for size, share, length in itertools.product(sizes, shares(), lengths)
         if not any(size == other and abs(share - tried) < STEP / 5 for other, tried in made)
     ]
 

@@ -2,7 +2,7 @@
 
 Where a step is one forward pass, its own losses are there in time. Where it is cut into parts, a pass without gradient
 comes first, so that what a row or a token counts does not depend on how the step is cut: about a third more work.
-Scores are plain losses, without noise; the first pass is without dropout too.
+Scores are plain losses, without noise and without dropout: a model that drops out is always looked at first.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from torch import Tensor
 from ratoon.config import TrainConfig
 from ratoon.training.loop import IGNORE, forward, parts, precision, token_losses
 from ratoon.training.method import Method, Part, Step
+from ratoon.training.model import drops_out
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -41,6 +42,7 @@ class LooksAhead(Method):
         self.recipe = recipe
         self.gather = gather
         self.factors_BT: Tensor | None = None
+        self.drops: bool | None = None  # whether the model drops out; None: not asked yet
 
     def weigh(self, step: Step, scored: Scored) -> Tensor:
         """(B, T - 1) factors; over all ranks those of labelled tokens have mean 1."""
@@ -48,7 +50,9 @@ class LooksAhead(Method):
 
     def begin(self, model: "PreTrainedModel", step: Step) -> None:
         self.factors_BT = None
-        if not self.rests(step) and self.is_cut(step):
+        if self.drops is None:
+            self.drops = drops_out(model.config.to_dict()) is not None
+        if not self.rests(step) and (self.drops or self.is_cut(step)):
             self.factors_BT = self.weigh(step, score(model, step, self.recipe))
 
     def weights(self, part: Part) -> Tensor | None:

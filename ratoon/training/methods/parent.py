@@ -120,5 +120,14 @@ class KeptParent(Parent):
             fields = [("words", self.kind, (places, self.k)), ("logs", "<f4", (places, self.k + 1))]
             # A file of its own for each rank: two never write to one.
             rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-            self.shelves[places] = Shelf(self.folder / f"{places}-{rank}.bin", fields)
+            shelf = self.shelves[places] = Shelf(self.folder / f"{places}-{rank}.bin", fields)
+            shelf.check_room(self.rows_to_keep(places), "train.forgetting.parent.top_k")
         return self.shelves[places]
+
+    def rows_to_keep(self, places: int) -> int:
+        """Rows of this length that the run asks about, were all of them so long; of several ranks, all ranks' rows."""
+        setting, order = self.setting, self.setting.mixture.order
+        row_tokens, recipe = setting.mixture.row_tokens, setting.recipe
+        read = order.read_before(recipe.tokens // (recipe.rows_per_step * row_tokens) * recipe.rows_per_step)
+        asked = np.ones_like(self.general) if self.recipe.on == "all" else self.general
+        return int(np.minimum(read, order.used)[asked].sum()) * max(1, row_tokens // (places + 1))

@@ -7,6 +7,7 @@ next opened; a record damaged otherwise is not found, and is written again. So t
 import errno
 import fcntl
 import os
+import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,17 @@ class Shelf:
         if whole:
             keys = np.memmap(path, self.kind, "r", shape=(whole,))["key"]
             self.places = {key.tobytes(): place for place, key in enumerate(keys)}
+
+    def check_room(self, records: int, key: str) -> None:
+        """Refuse what will not fit before the disk is filled for everybody else. records  in all, those kept too"""
+        wanted = (records - len(self.places)) * self.kind.itemsize
+        free = shutil.disk_usage(Path(self.file.name).parent).free
+        if wanted > free:
+            raise OSError(
+                errno.ENOSPC,
+                f"{key}: what it keeps of {records:,} rows takes {wanted / 2**20:,.0f} MiB in "
+                f"{Path(self.file.name).parent}, where {free / 2**20:,.0f} are free; free space, or lower it",
+            )
 
     def get(self, key: bytes) -> np.void | None:
         place = self.places.get(key)
@@ -62,13 +74,19 @@ class Shelf:
         record["sum"] = checksum(record)
         with self.alone():
             place = os.fstat(self.file.fileno()).st_size // self.kind.itemsize
-            if self.file.write(record.tobytes()) < self.kind.itemsize:
+            try:
+                written = self.file.write(record.tobytes())
+            except OSError as error:
+                raise self.full(error.errno or errno.EIO) from error
+            if written < self.kind.itemsize:
                 self.file.truncate(place * self.kind.itemsize)
-                raise OSError(
-                    errno.ENOSPC, f"could not write {self.file.name}: no space left; free some and start again"
-                )
+                raise self.full(errno.ENOSPC)
         self.places[key] = place
         return record
+
+    def full(self, number: int) -> OSError:
+        why = "no space left" if number == errno.ENOSPC else os.strerror(number)
+        return OSError(number, f"could not write {self.file.name}: {why}; free some and start again")
 
 
 def checksum(record: np.void) -> int:
