@@ -6,15 +6,16 @@
     python benchmarks/training_speed.py --ragged          # real documents: packed and kept apart, or padded
     python benchmarks/training_speed.py --apart           # start-up and peak memory, each in a process of its own
 
-Needs what `make demo` leaves: data/rows and models/weights. Each round takes `--steps` updates with either, whichever
-goes first changing from round to round; the ratio is the median over rounds of one round's. Both are warm, neither
-compiles, both write no log line and no checkpoint, AdamW is fused in both. Trainer gets rows as tensors in memory, no
-padding, no attention mask, and the same order; losses after all rounds must agree.
+Needs what `make demo` leaves in the project: data/rows and models/weights. Each round takes `--steps` updates with
+either, whichever goes first changing from round to round; the ratio is the median over rounds of one round's. Both
+are warm, neither compiles, both write no log line and no checkpoint, AdamW is fused in both. Trainer gets rows as
+tensors in memory, no padding, no attention mask, and the same order; losses after all rounds must agree.
 
 --ragged: we read packed rows with `attention: document`; Trainer a document a row, cut at its length, padded
 to the longest of its batch. What counts is tokens with a loss per second.
 
-The rate of matrix products is measured on the model's own shapes, each product of a step alone, one after the other.
+The rate of matrix products is measured on the model's own shapes, each product of a step alone, one after the other, in
+every round anew; against it stands the step, both in processor time, which other work disturbs less.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,22 +43,22 @@ from ratoon.stream.mixture import Batch, Mixture
 from ratoon.stream.order import Order
 from ratoon.stream.rows import Rows
 from ratoon.training.loop import advance, count_predicted, new_state
+from ratoon.training.model import open_model
 
-HERE = Path(__file__).resolve().parent.parent
 RATE = 1e-4
-WARM = 3  # updates that are not timed
 
 
-def mixture(base: str) -> Mixture:
-    rows = {path.name: Rows.open(path) for path in sorted((HERE / "data" / "rows" / base).iterdir()) if path.is_dir()}
+def mixture(project: Path, base: str) -> Mixture:
+    folders = sorted((project / "data" / "rows" / base).iterdir())
+    rows = {path.name: Rows.open(path) for path in folders if path.is_dir()}
     share = 1 / len(rows)
     order = Order(dict.fromkeys(rows, share), {n: r.num_rows for n, r in rows.items()}, block_rows=100, seed=0)
     return Mixture(rows, order)
 
 
-def documents(base: str, row_tokens: int, count: int) -> list[np.ndarray]:
+def documents(project: Path, base: str, row_tokens: int, count: int) -> list[np.ndarray]:
     """The first documents of each source in turn, cut at a row's length."""
-    folders = [path for path in sorted((HERE / "data" / "rows" / base).iterdir()) if path.is_dir()]
+    folders = [path for path in sorted((project / "data" / "rows" / base).iterdir()) if path.is_dir()]
     each = [(one[:row_tokens] for one in Rows.open(path).documents()) for path in folders]
     found = [one for turn in zip(*each, strict=False) for one in turn if len(one) > 1]
     order = np.random.default_rng(0).permutation(len(found))
@@ -66,7 +68,7 @@ def documents(base: str, row_tokens: int, count: int) -> list[np.ndarray]:
 class Ours:
     name = "ratoon"
 
-    def __init__(self, model: Any, stream: Mixture, rows: int, *, separator: int | None = None) -> None:
+    def __init__(self, folder: Path, stream: Mixture, rows: int, *, separator: int | None = None) -> None:
         self.recipe = TrainConfig(
             tokens=10**12,
             learning_rate=RATE,
@@ -75,9 +77,10 @@ class Ours:
             schedule=Schedule(name="constant", warmup_steps=0),
             attention="row" if separator is None else "document",
         )
-        self.state, self.stream, self.rows = new_state(model, self.recipe, separator), stream, rows
+        self.stream, self.rows = stream, rows
+        self.state = new_state(open_model(folder, self.recipe), self.recipe, separator)  # as a run does
         self.separator = separator
-        self.waited = self.useful = self.read = 0.0
+        self.waited = self.useful = self.read = self.busy = 0.0
 
     def batch_at(self, step: int) -> Batch:
         begun = time.perf_counter()
@@ -88,9 +91,10 @@ class Ours:
         return batch
 
     def steps(self, count: int) -> float:
-        begun = time.perf_counter()
+        begun, busy = time.perf_counter(), time.process_time()
         until = self.state.step + count
         advance(self.state, until, batch_at=self.batch_at, lr_at=lambda _: RATE, recipe=self.recipe)
+        self.busy = time.process_time() - busy
         return time.perf_counter() - begun
 
 
@@ -100,7 +104,7 @@ class Theirs:
     name = "Trainer"
 
     def __init__(
-        self, model: Any, stream: Mixture, rows: int, steps: int, ragged: list[np.ndarray] | None = None
+        self, folder: Path, stream: Mixture, rows: int, steps: int, ragged: list[np.ndarray] | None = None
     ) -> None:
         import threading
 
@@ -133,9 +137,9 @@ class Theirs:
                 done.release()
 
         self.go, self.done = go, done
-        self.folder = tempfile.TemporaryDirectory()
+        self.spare = tempfile.TemporaryDirectory()
         arguments = TrainingArguments(
-            output_dir=self.folder.name,
+            output_dir=self.spare.name,
             per_device_train_batch_size=rows,
             max_steps=steps,
             learning_rate=RATE,
@@ -153,52 +157,53 @@ class Theirs:
             dataloader_pin_memory=False,
         )
         collator = {"data_collator": padded} if ragged else {}
-        trainer = Trainer(model=model, args=arguments, train_dataset=Packed(), callbacks=[Turns()], **collator)
-        self.model = model
+        self.model = load_model(folder)
+        trainer = Trainer(model=self.model, args=arguments, train_dataset=Packed(), callbacks=[Turns()], **collator)
         self.thread = threading.Thread(target=trainer.train, daemon=True)
         self.thread.start()
 
     def steps(self, count: int) -> float:
-        begun = time.perf_counter()
+        begun, busy = time.perf_counter(), time.process_time()
         for _ in range(count):
             self.go.release()
             self.done.acquire()
+        self.busy = time.process_time() - busy
         return time.perf_counter() - begun
 
 
 def products(model: Any, tokens: int) -> tuple[float, float]:
-    """(FLOPs of all matrix products of one update, seconds they take alone)."""
-    shapes = [(m.in_features, m.out_features) for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    """(FLOPs of all matrix products of one update, processor seconds they take alone)."""
+    shapes = Counter((m.in_features, m.out_features) for m in model.modules() if isinstance(m, torch.nn.Linear))
     flops, seconds = 0.0, 0.0
-    for wide, out in shapes:
+    for (wide, out), count in shapes.items():
         x, w, slope = torch.randn(tokens, wide), torch.randn(out, wide), torch.randn(tokens, out)
         for product in (lambda x=x, w=w: x @ w.T, lambda w=w, s=slope: s @ w, lambda x=x, s=slope: s.T @ x):
             times = []
-            for _ in range(7):
-                begun = time.perf_counter()
+            for _ in range(5):
+                begun = time.process_time()
                 product()
-                times.append(time.perf_counter() - begun)
-            seconds += statistics.median(times)
-            flops += 2 * tokens * wide * out
+                times.append(time.process_time() - begun)
+            seconds += count * statistics.median(times)
+            flops += count * 2 * tokens * wide * out
     return flops, seconds
 
 
 def ragged(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Tokens with a loss per second, on documents as they come."""
-    stream, rows = mixture(asked.model), asked.rows_per_step
-    total = WARM + asked.steps * asked.rounds
-    texts = documents(asked.model, stream.row_tokens, (total + 1) * rows)
+    stream, rows = mixture(asked.project, asked.model), asked.rows_per_step
+    total = asked.warm + asked.steps * asked.rounds
+    texts = documents(asked.project, asked.model, stream.row_tokens, (total + 1) * rows)
     separator = Rows.open(next(iter(stream.rows.values())).path).separator  # type: ignore[attr-defined]
-    ours = Ours(load_model(folder), stream, rows, separator=separator)
-    theirs = Theirs(load_model(folder), stream, rows, total + 1, texts)
+    ours = Ours(folder, stream, rows, separator=separator)
+    theirs = Theirs(folder, stream, rows, total + 1, texts)
     lengths = np.array([len(one) for one in texts]).reshape(-1, rows)
     for one in (ours, theirs):
-        one.steps(WARM)
+        one.steps(asked.warm)
     rates: dict[str, list[float]] = {"ratoon": [], "Trainer": []}
     for number in range(asked.rounds):
         for one in (ours, theirs) if number % 2 else (theirs, ours):
             before, seconds = ours.useful, one.steps(asked.steps)
-            first = WARM + number * asked.steps
+            first = asked.warm + number * asked.steps
             useful = ours.useful - before if one is ours else int((lengths[first : first + asked.steps] - 1).sum())
             rates[one.name].append(useful / seconds)
     ratios = [a / b for a, b in zip(rates["ratoon"], rates["Trainer"], strict=True)]
@@ -214,20 +219,23 @@ def ragged(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def speed(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    stream, rows = mixture(asked.model), asked.rows_per_step
+    stream, rows = mixture(asked.project, asked.model), asked.rows_per_step
     tokens = rows * stream.row_tokens
-    total = WARM + asked.steps * asked.rounds
-    ours = Ours(load_model(folder), stream, rows)
-    theirs = Theirs(load_model(folder), stream, rows, total + 1)
+    total = asked.warm + asked.steps * asked.rounds
+    ours = Ours(folder, stream, rows)
+    theirs = Theirs(folder, stream, rows, total + 1)
     rates: dict[str, list[float]] = {"ratoon": [], "Trainer": []}
+    of_products, busy = list[float](), list[float]()
     for one in (ours, theirs):
-        one.steps(WARM)
+        one.steps(asked.warm)
     ours.waited = 0.0
     for number in range(asked.rounds):
         for one in (ours, theirs) if number % 2 else (theirs, ours):
             rates[one.name].append(asked.steps * tokens / one.steps(asked.steps))
+        flops, seconds = products(ours.state.model, tokens)
+        of_products.append(seconds * asked.steps / ours.busy)
+        busy.append(theirs.busy / ours.busy)
     ratios = [a / b for a, b in zip(rates["ratoon"], rates["Trainer"], strict=True)]
-    flops, seconds = products(ours.state.model, tokens)
     mine = statistics.median(rates["ratoon"])
     apart = max(
         float((a - b).detach().abs().max())
@@ -237,9 +245,11 @@ def speed(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "tokens_per_second": {name: round(statistics.median(found)) for name, found in rates.items()},
         "ratio": round(statistics.median(ratios), 3),
         "ratios": [round(one, 2) for one in ratios],
+        "ratio_of_processor_time": round(statistics.median(busy), 3),
+        "ratios_of_processor_time": [round(one, 2) for one in busy],
         "largest_difference_of_a_weight": apart,
         "share_of_a_step_waiting_for_rows": round(ours.waited * mine / (asked.steps * asked.rounds * tokens), 5),
-        "share_of_the_rate_of_matrix_products": round(mine / tokens * seconds, 3),
+        "share_of_the_rate_of_matrix_products": round(statistics.median(of_products), 3),
         "gigaflops_of_matrix_products_alone": round(flops / seconds / 1e9, 1),
     }
 
@@ -247,9 +257,8 @@ def speed(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def alone(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """One of the two, this process to itself: seconds to the first step, and the peak after `--steps`."""
     begun = time.perf_counter()
-    stream, rows = mixture(asked.model), asked.rows_per_step
-    model = load_model(folder)
-    one = Ours(model, stream, rows) if asked.alone == "ratoon" else Theirs(model, stream, rows, asked.steps + 2)
+    stream, rows = mixture(asked.project, asked.model), asked.rows_per_step
+    one = Ours(folder, stream, rows) if asked.alone == "ratoon" else Theirs(folder, stream, rows, asked.steps + 2)
     one.steps(1)
     first = time.perf_counter() - begun
     one.steps(asked.steps)
@@ -263,7 +272,7 @@ def apart(asked: argparse.Namespace) -> dict[str, Any]:
     for _ in range(asked.rounds):
         for name, kept in found.items():
             command = [sys.executable, __file__, "--alone", name]
-            for option in ("model", "rows_per_step", "steps", "threads"):
+            for option in ("project", "model", "rows_per_step", "steps", "threads"):
                 command += [f"--{option.replace('_', '-')}", str(getattr(asked, option))]
             begun = time.perf_counter()
             done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -292,9 +301,11 @@ def random_llama(width: int, folder: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--project", type=Path, default=Path(__file__).resolve().parent.parent)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--rows-per-step", type=int, default=16)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--warm", type=int, default=3, help="updates before that are not timed")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--width", type=int, help="in place of the base, a random model so wide, on its rows")
@@ -304,7 +315,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     spare = tempfile.TemporaryDirectory()
-    base = weights_folder(HERE, config.base(HERE, asked.model))
+    base = weights_folder(asked.project, config.base(asked.project, asked.model))
     folder = random_llama(asked.width, Path(spare.name)) if asked.width else base
     if asked.alone:
         found = alone(asked, folder)

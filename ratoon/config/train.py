@@ -56,8 +56,10 @@ class TrainConfig(Declared):
         description="bf16: reckoned in bf16 over float32 weights; bf16_pure: weights and gradients are bf16 too, "
         "rounded by chance so that small steps are not lost",
     )
-    activation_checkpointing: bool = Field(
-        False, description="true: forget what layers put out and reckon it again for the gradient; same result"
+    activation_checkpointing: bool | Literal["light", "auto"] = Field(
+        "auto",
+        description="true: forget what layers put out and reckon it again for the gradient; light: the same, "
+        "but keep what products of matrices and attention put out; auto: light on a CPU for wide models. Same result",
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt | None = Field(None, description="CPU threads; none: all cores")

@@ -85,16 +85,20 @@ class _Head(torch.autograd.Function):
                     torch.mm(slope, weight, out=d_hidden[first : first + rows])
                 if d_weight is not None:
                     _add_product(d_weight, slope.t(), part)
-        ctx.save_for_backward(d_hidden, d_weight)
+        # Not save_for_backward: they are no outputs, and are to be scaled where they lie and handed on.
+        ctx.slopes = d_hidden, d_weight
         ctx.kinds = hidden_NH.dtype, weight_VH.dtype
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        if ctx.slopes is None:
+            raise RuntimeError("the gradient of a head's loss is handed on once; take the loss again for another")
+        slopes, ctx.slopes = ctx.slopes, None
         found = [
-            None if gradient is None else (gradient * slope).to(kind)
-            for gradient, kind in zip(ctx.saved_tensors, ctx.kinds, strict=True)
+            None if gradient is None else gradient.mul_(slope).to(kind)
+            for gradient, kind in zip(slopes, ctx.kinds, strict=True)
         ]
         return found[0], found[1], None, None
 

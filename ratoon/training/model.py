@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratoon.config import ConfigError, TrainConfig
+from ratoon.config import TrainConfig
 from ratoon.lm.adapters import attach
 from ratoon.lm.load import load_model, pick_device
 from ratoon.lm.quantized import load_quantized
+from ratoon.training.activations import checkpoint_activations
 from ratoon.training.optimizers.groups import freeze
 
 if TYPE_CHECKING:
@@ -24,8 +25,7 @@ def open_model(path: Path, recipe: TrainConfig) -> "PreTrainedModel":
     if recipe.adapter is not None:
         attach(model, recipe.adapter, recipe.seed)
     freeze(model, recipe.optimizer.freeze)
-    if recipe.activation_checkpointing:
-        checkpoint_activations(model)
+    checkpoint_activations(model, recipe.activation_checkpointing)
     return model
 
 
@@ -34,12 +34,3 @@ def drops_out(config: Mapping[str, Any]) -> str | None:
     found = [key for key, value in config.items() if ("dropout" in key or "pdrop" in key) and value]
     return f"it drops out ({', '.join(found)})" if found else None
 
-
-def checkpoint_activations(model: "PreTrainedModel") -> None:
-    if not model.supports_gradient_checkpointing:
-        raise ConfigError(
-            f"train.activation_checkpointing: {model.config.model_type} of transformers has none; leave it false, and "
-            f"lower train.micro_rows to save memory"
-        )
-    # The other way, reentrant, gives no gradient to layers above a frozen embedding.
-    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})

@@ -67,7 +67,7 @@ class Probe(Record):
     gradients_bytes: int
     optimizer_bytes: int
     methods_bytes: int
-    process_bytes: int  # once the run is open, without its weights
+    process_bytes: int  # once the run is open, without its weights and the optimizer's memory
     start_seconds: float
     update_seconds: float  # a step's beside its forward and backward passes
     passes: tuple[Reading, ...]  # forward and backward
@@ -147,8 +147,8 @@ def tried(request: Request, ranks: Ranks = ALONE) -> Probe:
     run = Run(request, ranks)
     start_seconds = time.perf_counter() - begun
     meter = Meter(run.model.device)
-    weights = size(p for p in run.model.parameters())
-    process = max(0, meter.current() - weights)
+    weights, remembered = size(p for p in run.model.parameters()), optimizer_size(run.state)
+    process = max(0, meter.current() - weights - remembered)
     flops, recipe = flops_of(run.model), request.recipe
     passes, update_seconds = training_passes(run, meter)
     shorter = []
@@ -167,7 +167,7 @@ def tried(request: Request, ranks: Ranks = ALONE) -> Probe:
         forward_flops_per_token=flops.forward(request.row_tokens),
         weights_bytes=weights,
         gradients_bytes=size(p for p in run.model.parameters() if p.requires_grad),
-        optimizer_bytes=size(v for s in run.state.optimizer.state.values() for v in s.values() if torch.is_tensor(v)),
+        optimizer_bytes=optimizer_size(run.state),
         methods_bytes=size(checkpoint.method_tensors(run.state).values()),
         process_bytes=process,
         start_seconds=start_seconds,
@@ -186,6 +186,11 @@ def tried(request: Request, ranks: Ranks = ALONE) -> Probe:
 def size(tensors: Iterable[torch.Tensor]) -> int:
     """Bytes of what this rank has of them."""
     return sum(local(tensor).numel() * tensor.element_size() for tensor in tensors)
+
+
+def optimizer_size(state: "State") -> int:
+    """0 before the first step for a rule that remembers nothing until then."""
+    return size(v for kept in state.optimizer.state.values() for v in kept.values() if torch.is_tensor(v))
 
 
 class Stopwatch(Method):

@@ -9,6 +9,7 @@ import torch
 
 from ratoon import records
 from ratoon.lm.head import plain_head
+from ratoon.config import TrainConfig
 from ratoon.lm.load import check_weights, non_embedding, pick_device
 from ratoon.records import Observation
 from ratoon.stream.mixture import Batch
@@ -44,9 +45,7 @@ class Run:
             self.reading = Reading(request)
         self.mixture = self.reading.mixture
         self.held_out = {name: open_held_out(name, request) for name in sorted(request.portions)}
-        # Block by block from there to a GPU: one rank's may not hold all of it.
-        opened = recipe if ranks.count == 1 else recipe.model_copy(update={"device": "cpu"})
-        self.model = open_model(beginning(request), opened)
+        self.model = open_model(beginning(request), recipe if ranks.count == 1 else before_sharding(recipe))
         self.params, self.share = non_embedding(self.model), share_read(request)
         roles: dict[str, str] = {name: portion.role for name, portion in request.portions.items()}
         parent, out = Path(request.model), Path(request.out)
@@ -144,6 +143,12 @@ class Run:
                 )
             )
         return found
+
+
+def before_sharding(recipe: TrainConfig) -> TrainConfig:
+    """On the CPU, and from there block by block to a GPU: one rank's may not hold all of it. So `auto` cannot judge."""
+    kept = recipe.activation_checkpointing
+    return recipe.model_copy(update={"device": "cpu", "activation_checkpointing": kept if kept != "auto" else False})
 
 
 def evaluation_steps(steps: int, evaluations: int) -> list[int]:

@@ -36,7 +36,7 @@ from ratoon.training.run import Run
 from ratoon.training.schedules import learning_rate
 
 MEMBERS = 64  # of one stack at most: activations of all are held at once
-PLAIN = ("attention", "loss", "forgetting", "optimizer", "adapter", "activation_checkpointing")
+PLAIN = ("attention", "loss", "forgetting", "optimizer", "adapter")
 CPU_WORK = 2.5e7  # see `pays`
 GPU_WIDTH = 512  # see `pays`
 Bundle = list[Group]
@@ -70,6 +70,8 @@ def refusal(group: Group) -> str | None:
     for name in PLAIN:
         if getattr(recipe, name) != TrainConfig.model_fields[name].default:
             return f"train.{name} is not plain"
+    if recipe.activation_checkpointing not in (False, "auto"):
+        return "train.activation_checkpointing: a stack keeps what layers put out"
     if recipe.precision == "bf16_pure":
         return "train.precision: bf16_pure rounds by chance, each run by its own"
     if not branches(group):
@@ -144,6 +146,8 @@ class Stack:
         rates = [learning_rate(schedule, run.request.recipe.learning_rate, steps, step_tokens) for run in self.runs]
         for run in self.runs:
             run.model.train()
+        # What `auto` may have chosen for it alone: nothing in a stack is reckoned again.
+        self.runs[0].model.activation_checkpointing_disable()
         while (step := self.runs[0].state.step) < until:
             losses_M = self.gradients(step)
             norms_M = self.clip()

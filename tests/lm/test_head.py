@@ -115,3 +115,11 @@ def test_under_autocast_the_loss_is_as_near_as_torch_s_own():
     for mine, slope in zip(torch.autograd.grad(ours, (hidden, weight)), wanted, strict=True):
         assert mine.dtype == torch.float32
         assert (mine - slope).abs().max() < 0.02 * slope.abs().max()
+
+
+def test_a_gradient_that_was_handed_on_is_not_handed_on_twice():
+    hidden, weight = torch.randn(4, 8, requires_grad=True), torch.randn(20, 8, requires_grad=True)
+    loss = summed_cross_entropy(hidden, weight, torch.arange(4))
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="handed on once; take the loss again"):
+        loss.backward()
