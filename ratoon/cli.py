@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ratoon import cli_corpus, cli_laws, commands, commands_laws
+from ratoon import cli_corpus, cli_laws, commands, commands_arms, commands_laws
 from ratoon.cli_laws import as_json
 from ratoon.commands import DONE, FAILED, WRONG
 from ratoon.config import Ask, ConfigError
@@ -111,6 +111,10 @@ def parser() -> argparse.ArgumentParser:
     )
     asking(train_verb)
     asking(verb("assess", commands.part("assess"), "score the trained model against its parent, item by item"))
+    arms_verb = verb("arms", commands_arms.arms, "hold the last refresh against cheaper ways to the same end", ARMS)
+    arms_verb.add_argument("names", nargs="*", metavar="ARM", help="arms to measure (default: those of params.yaml)")
+    arms_verb.add_argument("--estimate", action="store_true", help="say what they would cost, and measure nothing")
+    asking(arms_verb, ("base", "budget"))
     report_verb = verb("report", commands.show_report, "write the page of the last refresh again, and say where it is")
     report_verb.add_argument("--model", help="registered model (default: the one of params.yaml)")
     as_json(report_verb)
@@ -155,9 +159,21 @@ TRAIN = """\
     here. With limits in train.budget, a run that would pass them is not begun."""
 
 
-def asking(verb: argparse.ArgumentParser) -> None:
-    """The fields of Ask as options: one home for their names and help."""
-    for name, field in Ask.model_fields.items():
+ARMS = """\
+    few_shot     the parent, shown passages of training text drawn by hash
+    retrieved    the parent, shown passages that BM25 finds by the text so far
+    scratch      random weights, trained as the candidate was
+    domain_only  the parent, trained on domain text alone
+    replay_only  the parent, trained on general text alone
+    second_seed  the candidate once more, on the same text in another order
+    Same items, paired differences, costs. Neither the candidate nor the registry is touched; a killed one goes on."""
+
+
+def asking(verb: argparse.ArgumentParser, names: Sequence[str] = tuple(Ask.model_fields)) -> None:
+    """The fields of Ask as options: one home for their names and help. Those not among `names` are not asked."""
+    verb.set_defaults(**dict.fromkeys(Ask.model_fields))
+    for name in names:
+        field = Ask.model_fields[name]
         option, said = f"--{name}", (field.description or "").replace("%", "%%")
         if field.annotation is bool:
             verb.add_argument(option, action="store_true", help=said)

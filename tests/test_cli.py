@@ -16,6 +16,7 @@ VERBS = [
     "choose",
     "train",
     "assess",
+    "arms",
     "report",
     "rollback",
     "up",

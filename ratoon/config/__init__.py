@@ -4,6 +4,7 @@ Everything below the door trusts these models: keys are known, numbers in range,
 """
 
 from ratoon.config.amend import Amend
+from ratoon.config.arms import ArmsConfig
 from ratoon.config.assess import AssessConfig, GateConfig
 from ratoon.config.bases import Base, Gguf, Pretrained, Scratch
 from ratoon.config.benchmarks import Benchmark, HeldOutText, ItemColumns, Items, NextPassage
@@ -33,6 +34,7 @@ from ratoon.config.train import Schedule, TrainConfig
 __all__ = [
     "CONTROLS",
     "Amend",
+    "ArmsConfig",
     "Ask",
     "AssessConfig",
     "Base",
