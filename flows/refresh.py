@@ -1,4 +1,4 @@
-"""prepare, sweep, choose, train, assess, promote or refuse: the routine ratoon exists for."""
+"""prepare, sweep, choose, train, assess, promote or refuse, and the arms asked for: what ratoon exists for."""
 
 import time
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from pathlib import Path
 from prefect import flow
 from prefect.states import Completed, State
 
+from flows.arms import arms
 from flows.assess import assess
 from flows.prepare import prepare
 from flows.sweep import sweep
@@ -54,6 +55,8 @@ def refresh(ask: Ask = DEFAULT) -> State:
         run.artifact(job.folder / "refresh.json")
         run.metrics(headline(done))
         run.verdict(done.verdict, version)
+    if job.params.arms.asked:
+        arms(ask, parent_run=run.id)
     said = tracking.SAID[done.verdict.decision]
     return Completed(message=f"{job.line} version {version} {said}: {done.verdict.reasons[0]}")
 

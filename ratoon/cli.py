@@ -13,7 +13,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ratoon import cli_bench, cli_corpus, cli_laws, cli_promote, commands, commands_history, commands_laws
+from ratoon import (
+    cli_bench,
+    cli_corpus,
+    cli_laws,
+    cli_promote,
+    commands,
+    commands_arms,
+    commands_history,
+    commands_laws,
+)
 from ratoon.cli_laws import as_json
 from ratoon.commands import DONE, FAILED, WRONG
 from ratoon.config import Ask, ConfigError
@@ -118,6 +127,10 @@ def parser() -> argparse.ArgumentParser:
     history_verb.add_argument("--model", help="registered model (default: the one of params.yaml)")
     as_json(history_verb)
     asking(verb("drift", commands_history.drift, "has the newest text moved away from the champion?", DRIFT))
+    arms_verb = verb("arms", commands_arms.arms, "hold the last refresh against cheaper ways to the same end", ARMS)
+    arms_verb.add_argument("names", nargs="*", metavar="ARM", help="arms to measure (default: those of params.yaml)")
+    arms_verb.add_argument("--estimate", action="store_true", help="say what they would cost, and measure nothing")
+    asking(arms_verb, ("base", "budget"))
     report_verb = verb("report", commands.show_report, "write the page of the last refresh again, and say where it is")
     report_verb.add_argument("--model", help="registered model (default: the one of params.yaml)")
     as_json(report_verb)
@@ -168,9 +181,21 @@ DRIFT = """\
     Exit code 5: it drifted, a refresh is due; 0: it did not."""
 
 
-def asking(verb: argparse.ArgumentParser) -> None:
-    """The fields of Ask as options: one home for their names and help."""
-    for name, field in Ask.model_fields.items():
+ARMS = """\
+    few_shot     the parent, shown passages of training text drawn by hash
+    retrieved    the parent, shown passages that BM25 finds by the text so far
+    scratch      random weights, trained as the candidate was
+    domain_only  the parent, trained on domain text alone
+    replay_only  the parent, trained on general text alone
+    second_seed  the candidate once more, on the same text in another order
+    Same items, paired differences, costs. Neither the candidate nor the registry is touched; a killed one goes on."""
+
+
+def asking(verb: argparse.ArgumentParser, names: Sequence[str] = tuple(Ask.model_fields)) -> None:
+    """The fields of Ask as options: one home for their names and help. Those not among `names` are not asked."""
+    verb.set_defaults(**dict.fromkeys(Ask.model_fields))
+    for name in names:
+        field = Ask.model_fields[name]
         option, said = f"--{name}", (field.description or "").replace("%", "%%")
         if field.annotation is bool:
             verb.add_argument(option, action="store_true", help=said)

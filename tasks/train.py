@@ -65,17 +65,22 @@ def chosen_share(job: Job) -> float:
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=weather)
 def train_target(job: Job, share: float, parent_run: str | None) -> tuple[Result, str]:
     """Train in a process of its own and forward its metrics. A retry resumes from the last checkpoint."""
-    request = request_of(job, share)
+    return carry_out(job, request_of(job, share), f"train {share:.0%}", parent_run)
+
+
+def carry_out(job: Job, request: Request, name: str, parent_run: str | None) -> tuple[Result, str]:
+    """A training request, and its MLflow run."""
     out = Path(request.out)
     with (
-        tracking.run(job.line, f"train {share:.0%}", kind="train", parent_run_id=parent_run) as run,
-        stage("train", "tokens", request.steps * request.step_tokens) as shown,
+        tracking.run(job.line, name, kind="train", parent_run_id=parent_run) as run,
+        stage(name.split()[0], "tokens", request.steps * request.step_tokens) as shown,
     ):
         run.params(request.model_dump(mode="json"))
         keep = partial(keep_weights, out / CHECKPOINTS, out / KEPT) if job.params.assess.trajectory else lambda: None
-        for name, portion in request.portions.items():
+        for source, portion in request.portions.items():
             path = str(Path(portion.rows).relative_to(job.layout.root))
-            run.dataset(name, job.edition_of(Path(path)), path, context="training" if portion.share else "evaluation")
+            context = "training" if portion.share else "evaluation"
+            run.dataset(source, job.edition_of(Path(path)), path, context=context)
 
         def on_line(line: dict) -> None:
             loss = line["metrics"].get("train/loss_nats")

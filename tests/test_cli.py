@@ -17,6 +17,7 @@ VERBS = [
     "choose",
     "train",
     "assess",
+    "arms",
     "report",
     "gate",
     "promote",

@@ -4,6 +4,7 @@ Everything below the door trusts these models: keys are known, numbers in range,
 """
 
 from ratoon.config.amend import Amend
+from ratoon.config.arms import ArmsConfig
 from ratoon.config.assess import Approval, AssessConfig, GateConfig, Retreat, Unshown
 from ratoon.config.bases import Base, Gguf, Pretrained, Scratch
 from ratoon.config.benchmarks import Asked, Benchmark, HeldOutText, ItemColumns, Items, LmEval, NextPassage, Prompt
@@ -45,6 +46,7 @@ __all__ = [
     "CONTROLS",
     "Amend",
     "Approval",
+    "ArmsConfig",
     "Ask",
     "Asked",
     "AssessConfig",

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from ratoon.config.arms import ArmsConfig
 from ratoon.config.assess import AssessConfig, GateConfig
 from ratoon.config.declaration import Declared, Name, Share
 from ratoon.config.prepare import PrepareConfig
@@ -42,6 +43,11 @@ class Params(Declared):
     train: TrainConfig
     assess: AssessConfig = AssessConfig()
     promote: GateConfig = GateConfig()
+    arms: ArmsConfig = Field(
+        ArmsConfig(),
+        description="measured against once a refresh has ended; none unless named",
+        exclude_if=lambda arms: not arms.asked,
+    )
     budgets: dict[str, dict[str, dict[str, Any]]] = Field(
         default_factory=dict, description="named changes to the sections above: budget -> section -> key -> value"
     )

@@ -33,4 +33,3 @@ def drops_out(config: Mapping[str, Any]) -> str | None:
     """What a model of this configuration leaves out by chance while it is trained; None: nothing."""
     found = [key for key, value in config.items() if ("dropout" in key or "pdrop" in key) and value]
     return f"it drops out ({', '.join(found)})" if found else None
-

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from ratoon import records
-from ratoon.lm.head import plain_head
 from ratoon.config import TrainConfig
+from ratoon.lm.head import plain_head
 from ratoon.lm.load import check_weights, non_embedding, pick_device
 from ratoon.records import Observation
 from ratoon.stream.mixture import Batch

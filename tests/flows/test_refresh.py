@@ -164,6 +164,18 @@ def test_rollback_brings_the_former_champion_back(first, project):
     assert said == {"model": "ratoon-nano", "from": 2, "to": 1}
 
 
+def test_arms_hold_the_last_refresh_against_cheaper_ways_and_leave_the_registry_alone(first, project):
+    before = project.ratoon("status", "--json").stdout
+    found = json.loads(project.ratoon("arms", "few_shot", "retrieved", "--json").stdout)
+    assert project.ratoon("status", "--json").stdout == before
+    folder, refresh = project.latest()
+    assert found["candidate"] == refresh["verdict"]["candidate"]
+    assert [arm["name"] for arm in found["arms"]] == ["few_shot", "retrieved"]
+    for arm in found["arms"]:
+        assert [c["items"] for c in arm["comparisons"]] == [c["items"] for c in refresh["verdict"]["comparisons"]]
+    assert json.loads((folder / "arms.json").read_text()) == found
+
+
 def test_a_person_promotes_a_version_by_name_and_reason(first, project):
     said = json.loads(project.ratoon("promote", "2", "--by", "Ann", "--because", "no complaints", "--json").stdout)
     assert (said["model"], said["version"], said["replaces"], said["notes"]) == ("ratoon-nano", 2, 1, [])

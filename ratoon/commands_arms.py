@@ -1,0 +1,37 @@
+"""What `ratoon arms` does."""
+
+import argparse
+import json
+from pathlib import Path
+
+from ratoon.commands import DONE, ask_of, embedded
+from ratoon.config import load
+
+
+def arms(asked: argparse.Namespace, root: Path) -> int:
+    """Exit code 0 whoever wins: it is a question, and no gate."""
+    ask, names = ask_of(asked), tuple(asked.names)
+    load(root, budget=ask.budget, changes=ask.changes()).arms.only(names)  # a wrong name is told at once
+    embedded(root)
+    if asked.estimate:
+        return estimate(asked, root)
+    from flows.arms import arms as measure
+    from ratoon import records
+    from ratoon.evaluation.arms import Arms
+    from ratoon.report import arms as report
+    from tasks.arms import RECORD, open_study
+
+    measure(ask, names)
+    found = records.read(open_study.fn(root, ask, names).job.folder / RECORD, Arms)
+    print(found.model_dump_json(indent=2) if asked.json else report.text(found))
+    return DONE
+
+
+def estimate(asked: argparse.Namespace, root: Path) -> int:
+    from ratoon.report import arms as report
+    from tasks.arms import open_study
+    from tasks.arms_estimate import estimate as told
+
+    found = told(open_study.fn(root, ask_of(asked), tuple(asked.names)))
+    print(json.dumps([one.model_dump() for one in found], indent=2) if asked.json else report.estimate(found))
+    return DONE

@@ -1,0 +1,273 @@
+"""Arms of a refresh that has ended, end to end on a tiny model: what is kept, resumed, refused, and left alone."""
+
+import hashlib
+import json
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from held_out_text import prose, write_held_out
+from training_text import pack_rows, training_texts, write_training
+
+import tasks.arms
+import tasks.train
+from ratoon import records
+from ratoon.config import Ask, Benchmark, ConfigError
+from ratoon.evaluation import gate, harness, paired, suite
+from ratoon.records import Lineage, Refresh
+from ratoon.training.request import Result
+from ratoon.training.run import train
+from tasks.arms import conclude_arms, measure, open_study
+from tasks.arms_estimate import estimate
+from tasks.train import request_of
+
+ROOT = Path(__file__).parents[2]
+ROW = 144
+PARAMS = {
+    "refresh": {"base": "tiny", "sources": ["docs", "code"]},
+    "prepare": {"bases": ["tiny"], "rules": {}, "held_out": {"max_tokens": 2000}},
+    "train": {
+        "tokens": 10 * 4 * ROW,
+        "learning_rate": 0.003,
+        "rows_per_step": 4,
+        "threads": 1,
+        "device": "cpu",
+        "evaluations": 1,
+        "checkpoints": 2,
+        "schedule": {"name": "wsd", "warmup_steps": 2, "decay_share": 0.2},
+    },
+    "sweep": {"tokens": 1000},
+    "choose": {"ratio": 0.5},
+    "assess": {"items": 24, "max_bytes": 300, "bootstrap": 200},
+    "arms": {"retrieved": {"tokens": 40}, "domain_only": {}},
+}
+BENCHMARKS = [
+    Benchmark(name="held-out", version=1, form={"kind": "held_out"}),
+    Benchmark(name="next-passage", version=1, form={"kind": "next_passage", "context_bytes": 60}),
+]
+
+
+class Tracked:
+    """What would be in MLflow: name and kind of each run, and who is above it."""
+
+    def __init__(self):
+        self.runs = []
+
+    @contextmanager
+    def run(self, line, name, *, kind, parent_run_id=None, **more):
+        self.runs.append((kind, name, parent_run_id))
+        yield Page(f"{kind}-{name}")
+
+
+class Page:
+    def __init__(self, name):
+        self.id = name
+
+    def __getattr__(self, name):
+        return lambda *args, **more: None
+
+
+@pytest.fixture
+def tracked(monkeypatch):
+    found = Tracked()
+    monkeypatch.setattr(tasks.arms, "tracking", found)
+    monkeypatch.setattr(tasks.train, "tracking", found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def ended(models, tmp_path_factory):
+    """A project whose one refresh has ended, as `ratoon refresh` leaves it."""
+    root = tmp_path_factory.mktemp("project")
+    for folder in ("data/sources", "models/bases"):
+        (root / folder).mkdir(parents=True)
+    for name, role in (("docs", "general"), ("code", "domain")):
+        clean, texts = root / "data" / "clean" / name, training_texts(name)
+        write_held_out(clean, {f"{i:03}": prose(f"{name} {i}", 90 + i) for i in range(24)})
+        write_training(clean, texts)
+        rows = root / "data" / "rows" / "tiny" / name
+        rows.mkdir(parents=True)
+        pack_rows(rows, models[0], list(texts.values()), "tiny", ROW)
+        declared = {"name": name, "role": role, "kind": "prose", "origins": [{"path": "nowhere"}]}
+        (root / "data" / "sources" / f"{name}.yaml").write_text(yaml.safe_dump(declared))
+    base = {"name": "tiny", "row_tokens": ROW, "weights": {"kind": "pretrained", "path": str(models[0])}}
+    (root / "models" / "bases" / "tiny.yaml").write_text(yaml.safe_dump(base))
+    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    refresh(root, models[0])
+    return root
+
+
+@pytest.fixture
+def project(ended, tmp_path, tracked, monkeypatch):
+    root = shutil.copytree(ended, tmp_path / "project")
+    monkeypatch.setattr(tasks.train, "supervise", in_this_process)
+    return root
+
+
+def in_this_process(kind, request, out, *, on_line=None):
+    out.mkdir(parents=True, exist_ok=True)
+    records.write(out / "request.json", request)
+    train(request)
+
+
+def refresh(root, parent):
+    """Train, score and judge; no sweep."""
+    from ratoon import config
+    from ratoon.layout import Layout
+    from tasks.job import Job
+
+    params = config.load(root)
+    folder = Layout(root).refreshes("ratoon-tiny") / "0-on-base"
+    found = [config.source(root, name) for name in params.refresh.sources]
+    editions = {f"data/clean/{name}": "1" for name in params.refresh.sources}
+    (root / "dvc.lock").write_text(
+        yaml.safe_dump({"stages": {p: {"outs": [{"path": p, "md5": "1"}]} for p in editions}})
+    )
+    job = Job(Layout(root), Ask(), params, config.base(root, "tiny"), tuple(found), parent, None, editions, folder)
+    request = request_of(job, 0.5)
+    in_this_process("run", request, folder / "train")
+    result = records.read(folder / "train" / "result.json", Result)
+    assess = folder / "assess"
+    held = {source.name: (source.role, Layout(root).clean(source.name)) for source in found}
+    suite.build(BENCHMARKS, held, params.assess, assess / "suite")
+    for name, model in (("parent", parent), ("candidate", Path(result.model))):
+        harness.score(model, assess / "suite", assess / name, row_tokens=ROW, device="cpu", threads=1)
+    compared = paired.compare(assess / "parent", assess / "candidate", assess / "suite", params.assess)
+    verdict = gate.judge(compared, params.promote, parent=str(parent), candidate=result.model)
+    records.write(
+        folder / "refresh.json",
+        Refresh.model_construct(
+            name="ratoon-tiny 2026",
+            line="ratoon-tiny",
+            base="tiny",
+            started="2026-11-21T00:00:00+00:00",
+            seconds={},
+            params=params.model_dump(mode="json"),
+            ledgers=(),
+            observations=(),
+            curve=(),
+            choice=choice(),
+            verdict=verdict,
+            version=1,
+            lineage=Lineage(commit=None, dirty=None, config="", parent="tiny", editions=editions),
+        ),
+    )
+    records.write_text(Layout(root).latest("ratoon-tiny"), json.dumps({"folder": folder.name, "question": "0"}))
+
+
+def choice():
+    at = records.Interval(value=0.5, low=0.4, high=0.6, confidence=0.9)
+    return records.Choice(
+        share=0.5,
+        interval=at,
+        reason="asked",
+        law="none",
+        laws=(),
+        params_non_embedding=1,
+        tokens=1,
+        parent_general_nats=1,
+        parent_domain_nats=1,
+        ceiling_nats=1,
+        tolerance=0.02,
+        predicted_general=at,
+        predicted_domain=at,
+    )
+
+
+def run_arms(root, *names):
+    study = open_study.fn(root, Ask(), names)
+    return study, conclude_arms.fn(study, [measure.fn(study, name, None) for name in study.asked.asked])
+
+
+def digests(folder, leave_out=("arms", "arms.json")):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.relative_to(folder).parts[0] not in leave_out
+    }
+
+
+def test_arms_are_measured_on_the_items_of_the_refresh_and_leave_it_as_it_was(project, tracked):
+    folder = project / ".ratoon" / "refreshes" / "ratoon-tiny" / "0-on-base"
+    before = digests(folder)
+    _, found = run_arms(project)
+    assert digests(folder) == before
+    assert [arm.name for arm in found.arms] == ["retrieved", "domain_only"]
+    for arm in found.arms:
+        assert [item.items for item in arm.comparisons] == [24, 24, 24, 24]
+        assert [item.candidate.value for item in arm.comparisons] == pytest.approx(
+            [item.candidate.value for item in found.against_parent]
+        )
+    shown, trained = found.arms
+    assert shown.cost.training_flops == 0
+    assert shown.cost.reading_flops > found.parent_cost.reading_flops
+    assert trained.cost.training_flops == found.cost.training_flops
+    assert trained.told is None
+    assert [run[:2] for run in tracked.runs] == [
+        ("arm", "retrieved"),
+        ("arm", "domain_only"),
+        ("train", "domain_only 100%"),
+    ]
+
+
+def test_an_arm_that_was_killed_goes_on_and_one_that_is_there_costs_nothing(project, tracked, monkeypatch):
+    score = harness.score
+
+    def killed(*args, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(harness, "score", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_arms(project)
+    monkeypatch.setattr(harness, "score", score)
+    monkeypatch.setattr(tasks.train, "supervise", None)  # trained already: not again
+    tracked.runs.clear()
+    _, found = run_arms(project)
+    assert [run[1] for run in tracked.runs] == ["domain_only"]
+    tracked.runs.clear()
+    assert run_arms(project)[1] == found
+    assert tracked.runs == []
+
+
+def test_the_same_request_as_the_candidates_is_not_trained_again(project, tracked, monkeypatch):
+    monkeypatch.setattr(tasks.train, "supervise", None)
+    file = project / "params.yaml"
+    file.write_text(yaml.safe_dump({**PARAMS, "arms": {"second_seed": {"seed": 0}}}))
+    _, found = run_arms(project)
+    (arm,) = found.arms
+    assert {item.outcome for item in arm.comparisons} == {"tie"}
+    assert all(item.difference.value == 0 for item in arm.comparisons)
+    assert "the same request as the candidate: not trained again" in arm.notes
+
+
+def test_arms_measured_before_stay_in_the_record(project):
+    run_arms(project, "retrieved")
+    _, found = run_arms(project, "few_shot")
+    assert [arm.name for arm in found.arms] == ["few_shot", "retrieved"]
+
+
+def test_an_estimate_runs_nothing_and_knows_what_is_there(project, tracked):
+    run_arms(project, "retrieved")
+    tracked.runs.clear()
+    study = open_study.fn(project, Ask(), ("retrieved", "few_shot", "scratch"))
+    few_shot, retrieved, scratch = estimate(study)
+    assert (few_shot.measured, retrieved.measured, scratch.measured) == (False, True, False)
+    assert retrieved.scoring_flops >= 0.9 * study.measured("retrieved").cost.reading_flops
+    assert scratch.training_tokens == 10 * 4 * ROW
+    assert tracked.runs == []
+    assert not study.folder("scratch").exists()
+
+
+def test_text_that_has_changed_since_is_refused(project):
+    lock = project / "dvc.lock"
+    lock.write_text(lock.read_text().replace("'1'", "'2'"))
+    with pytest.raises(ConfigError, match="data/clean/code: the text has changed since ratoon-tiny 2026"):
+        open_study.fn(project, Ask(), ("retrieved",))
+
+
+def test_without_a_refresh_it_is_told_what_to_run(project):
+    (project / ".ratoon" / "refreshes" / "ratoon-tiny" / "latest.json").unlink()
+    with pytest.raises(ConfigError, match="no refresh of ratoon-tiny has come to a verdict yet; run `ratoon refresh`"):
+        open_study.fn(project, Ask(), ("retrieved",))
