@@ -106,6 +106,8 @@ def show(asked: argparse.Namespace, root: Path) -> int:
             f"benchmark {asked.name!r}: of kind {benchmark.form.kind}, made anew of every source's held-out documents; "
             f"its items lie in the suite of a refresh: .ratoon/refreshes/*/*/assess/suite"
         )
+    if asked.number < 1:
+        raise ConfigError(f"ratoon bench show: --number is {asked.number}; give 1 or more items of each kind")
     items = shown(benchmark, root, asked.number, asked.seed)
     if asked.json:
         for item in items:

@@ -96,3 +96,9 @@ def test_a_name_that_no_benchmark_may_have_is_refused_before_anything_is_written
     assert code == 2
     assert "command line: name: String should match pattern" in err
     assert sorted(project.rglob("*")) == before
+
+
+def test_fewer_than_one_item_to_look_at_is_no_question(project, capsys):
+    say(project, capsys, "build", "facts", "--source", "world", "--kinds", "title", "--items", "20")
+    code, _, err = say(project, capsys, "show", "facts", "-n", "-1")
+    assert (code, err) == (2, "ratoon: ratoon bench show: --number is -1; give 1 or more items of each kind\n")
