@@ -55,7 +55,7 @@ def refresh(ask: Ask = DEFAULT) -> State:
         run.artifact(job.folder / "refresh.json")
         run.metrics(headline(done))
         run.verdict(done.verdict, version)
-    if job.params.arms.asked:
+    if job.params.arms.asked and done.verdict.comparisons:  # none: what could not be scored is held against nothing
         arms(ask, parent_run=run.id)
     said = tracking.SAID[done.verdict.decision]
     return Completed(message=f"{job.line} version {version} {said}: {done.verdict.reasons[0]}")

@@ -44,10 +44,12 @@ def count(benchmark: Benchmark, root: Path) -> int | None:
 
 def build(asked: argparse.Namespace, root: Path) -> int:
     from ratoon.evaluation.building.build import build as make
+    from ratoon.evaluation.building.publish import declared as declaration
     from ratoon.evaluation.building.publish import known, publish
     from ratoon.report import bench_text
 
     recipe = recipe_of(asked, root)
+    config.parse(Benchmark, declaration(asked.name, recipe), "command line")  # a name is also a path
     former = known(root, asked.name)
     places = cleans(root, recipe.source)
     report, benchmark = publish(root, asked.name, recipe, make(recipe, places[recipe.source], list(places.values())))
@@ -104,6 +106,8 @@ def show(asked: argparse.Namespace, root: Path) -> int:
             f"benchmark {asked.name!r}: of kind {benchmark.form.kind}, made anew of every source's held-out documents; "
             f"its items lie in the suite of a refresh: .ratoon/refreshes/*/*/assess/suite"
         )
+    if asked.number < 1:
+        raise ConfigError(f"ratoon bench show: --number is {asked.number}; give 1 or more items of each kind")
     items = shown(benchmark, root, asked.number, asked.seed)
     if asked.json:
         for item in items:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,17 @@ from ratoon.records import Flips, Verdict, read
 
 def gate(asked: argparse.Namespace, root: Path | None) -> int:
     from ratoon.evaluation import replay
+    from ratoon.report.terminal import WIDTH
 
     folder = scores_of(asked, root)
     question = read(folder / replay.QUESTION, replay.Question)
     if asked.params:
-        policy = parse(GateConfig, read_yaml(asked.params).get("promote") or {}, f"{asked.params}: promote")
+        given = read_yaml(asked.params)
+        if "promote" not in given:
+            raise ConfigError(
+                f"{asked.params}: no section `promote`; write the policy there, `promote: {{}}` for defaults"
+            )
+        policy = parse(GateConfig, given["promote"] or {}, f"{asked.params}: promote")
         question = question.model_copy(update={"policy": policy})
     verdict = replay.decide(folder, question).verdict
     kept = folder.parent / "verdict.json"
@@ -25,7 +32,9 @@ def gate(asked: argparse.Namespace, root: Path | None) -> int:
     if asked.json:
         print(verdict.model_dump_json(indent=2))
     else:
-        print("\n".join(told(verdict, known)))
+        for line in told(verdict, known):
+            hang = " " * 11  # a path is left whole
+            print(textwrap.fill(line, WIDTH, subsequent_indent=hang, break_on_hyphens=False, break_long_words=False))
     return VERDICT[verdict.decision]
 
 
@@ -52,7 +61,10 @@ def told(verdict: Verdict, known: Verdict | None) -> Iterator[str]:
     yield f"  won {won['win']}, tied {won['tie']}, lost {won['loss']} of {len(verdict.comparisons)} comparisons"
     yield from (f"  {flips(one)}" for one in verdict.flips)
     if known is not None:
-        yield f"  as in verdict.json: {'yes' if known == verdict else f'no, there it is {known.decision}'}"
+        same = "yes" if known == verdict else f"no, there it is {known.decision}"
+        if known != verdict and known.decision == verdict.decision:
+            same = "the decision is, not all that is said of it"
+        yield f"  as in verdict.json: {same}"
 
 
 def flips(found: Flips) -> str:

@@ -10,6 +10,8 @@ from prefect.cache_policies import NO_CACHE
 
 from ratoon import config
 from ratoon.config import Approval, Retreat
+from ratoon.evaluation import history
+from ratoon.layout import Layout
 from ratoon.lm.load import load_model, load_tokenizer
 from tasks import tracking
 from tasks.retry import weather
@@ -40,11 +42,20 @@ def approve(root: Path, asked: Approval) -> Promoted:
         said = {"approved_by": asked.by, "approved_because": asked.because, "approved_at": now()}
         tracking.tag(line, asked.version, said)
         tracking.promote(line, asked.version)
+        remember(Layout(root).history(line), line, asked.version)
     report = found.tags.get("report")
     if report and Path(report).exists():
         key = "".join(c if c.isalnum() else "-" for c in line.lower())
         create_link_artifact(key=f"{key}-report", link=Path(report).as_uri(), link_text="report")
     return Promoted(line, asked.version, before.version if before else None, report, notes)
+
+
+def remember(folder: Path, line: str, version: int) -> None:
+    """`ratoon history` says which models are champions; this one was not when its refresh ended."""
+    found = history.load(folder, line)
+    for row in found.rows:
+        if row.version == version:
+            history.save(folder, found.with_row(row.model_copy(update={"promoted": True})))
 
 
 def noted(found: tracking.Version, before: tracking.Version | None) -> list[str]:

@@ -24,13 +24,14 @@ from ratoon.records import Refresh
 from ratoon.training.controls import SHARES, control, same_request
 from ratoon.training.request import Request, Result
 from tasks import tracking, versions
+from tasks.assess import score_one
 from tasks.job import Job, latest, resolve
 from tasks.live import stage
 from tasks.retry import weather
 from tasks.train import carry_out, chosen_share, request_of
 
 RECORD = "arms.json"
-VERSION = 1  # raise it when the same arm would be scored otherwise
+VERSION = 2  # raise it when the same arm would be scored otherwise
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ class Study:
     @property
     def suite(self) -> Path:
         return self.job.folder / "assess" / "suite"
+
+    @property
+    def asked_of_parent(self) -> Path:
+        """The same items in the prompts the parent chose."""
+        picked = any(task.prompts for task in self.tasks)
+        return self.scores("parent-prompts") / "suite" if picked else self.suite
 
     @property
     def candidate(self) -> Path:
@@ -169,7 +176,7 @@ def ask_shown(study: Study, name: str, asked: FewShot | Retrieved, folder: Path)
         if isinstance(asked, Retrieved)
         else library.drawn(asked, place.shown, words)
     )
-    plan = Planner(reader.tokenizer, context, place).plan(study.suite, library.tasks)
+    plan = Planner(reader.tokenizer, context, place).plan(study.asked_of_parent, library.tasks)
     with stage("arms", "rows", len(plan.every)) as shown, harness.at_most(job.params.train.threads):
         logliks = reader.logliks(plan.of(library.tasks), lambda done, total: shown.update(done, total, note=name))
     keep(plan, logliks, library.tasks, study.scores("parent"), folder / "scores")
@@ -208,15 +215,13 @@ def train_and_ask(study: Study, name: str, asked: Trained, folder: Path, run_id:
         result = records.read(twin / "result.json", Result)
     begun = time.monotonic()
     with stage("arms", "rows", None) as shown:
-        harness.score(
+        # As the candidate was: in its own prompts, by the same runner.
+        score_one(
+            job,
             Path(result.model),
             study.suite,
             folder / "scores",
-            row_tokens=job.base.row_tokens,
-            device=recipe.device,
-            precision="fp32" if recipe.precision == "fp32" else "bf16",
-            threads=recipe.threads,
-            report=lambda done, total: shown.update(done, total, note=name),
+            lambda done, total: shown.update(done, total, note=name),
         )
     seconds = time.monotonic() - begun
     reader = reader_of(study, Path(result.model))

@@ -59,7 +59,7 @@ def score_both(job: Job, candidate: Path) -> Scored:
                 shown.update(number * total + done, len(models) * total, note=name)
 
             try:
-                score_one(job, model, out / name, report)
+                score_one(job, model, out / "suite", out / name, report)
                 folders[name] = out / name
             except ConfigError as error:
                 # The parent was scored under the same settings: what is wrong is the candidate's, and a reason.
@@ -69,8 +69,8 @@ def score_both(job: Job, candidate: Path) -> Scored:
     return Scored(folders, models, fault)
 
 
-def score_one(job: Job, model: Path, out: Path, report: Report) -> None:
-    """Into `out`, on the suite beside it, each benchmark in the prompt that suits the model."""
+def score_one(job: Job, model: Path, asked: Path, out: Path, report: Report) -> None:
+    """Into `out`, on the suite `asked`, each benchmark in the prompt that suits the model."""
     recipe = job.params.train
 
     def score(tests: Path, into: Path) -> dict[str, float]:
@@ -88,7 +88,7 @@ def score_one(job: Job, model: Path, out: Path, report: Report) -> None:
         )
         return {task.task: task.value for task in scores.tasks}
 
-    score(prompts.settle(out.parent / "suite", out.parent / f"{out.name}-prompts", score), out)
+    score(prompts.settle(asked, out.parent / f"{out.name}-prompts", score), out)
 
 
 def candidate_of(job: Job) -> Path:
@@ -110,6 +110,12 @@ def question(job: Job, scored: Scored) -> Question:
     known = {"step": step_of(scored.models["candidate"]), "steps": result.steps, "fault": scored.fault}
     arms["candidate"] = arms["candidate"].model_copy(update=known)
     return Question(policy=job.params.promote, assess=job.params.assess, **arms)
+
+
+def unscored(job: Job) -> str | None:
+    """Why the candidate could not be scored: then the gate refuses it, and no more is asked of it."""
+    kept = job.folder / "assess" / replay.QUESTION
+    return read_record(kept, Question).candidate.fault if kept.exists() else None
 
 
 def tokenizer_of(model: Path) -> str | None:

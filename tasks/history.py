@@ -16,6 +16,7 @@ from ratoon.layout import Layout
 from ratoon.records import read, write
 from ratoon.training.request import Result
 from tasks import tracking
+from tasks.assess import unscored
 from tasks.job import Job
 from tasks.live import stage
 from tasks.prepare import path_of
@@ -27,7 +28,7 @@ def look_back(job: Job, candidate: Path, started: str) -> None:
 
     The parent and the base are asked about the new text alone. What was scored before is kept.
     """
-    if job.params.assess.history is None:
+    if job.params.assess.history is None or unscored(job):
         return
     folder = job.layout.history(job.line)
     share = job.params.prepare.held_out.share
@@ -88,6 +89,8 @@ def ask(job: Job, folder: Path, found: History, row: Row, model: Path, names: li
 def look_closer(job: Job, candidate: Path) -> None:
     """Shift of the weights, learning in context, noise, checkpoints and periods: each leaves a record of its own."""
     asked = job.params.assess
+    if unscored(job):
+        return
     steps: list[tuple[str, Callable[[], object | None]]] = [
         ("shift", lambda: shift.shift(job.parent, candidate)),
         ("probes", lambda: probes(job, candidate) if asked.probe else None),

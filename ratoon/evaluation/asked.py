@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratoon.config import ConfigError
 from ratoon.evaluation.likelihood import Branch, Row
+from ratoon.evaluation.taskfile import lines_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,7 +37,7 @@ class Asked(NamedTuple):
 
 def items_of(file: Path) -> list[Item]:
     """The lines of a suite's file; a key that other lines have and one has not is None, as lm-eval reads it."""
-    found = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+    found = lines_of(file)
     keys = list(dict.fromkeys(key for item in found for key in item))
     return [{key: item.get(key) for key in keys} for item in found]
 

@@ -1,6 +1,5 @@
 """What the parent is shown in front of what it is asked: passages drawn by hash, or looked for."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +14,7 @@ from ratoon.evaluation import bm25
 from ratoon.evaluation.passages import rank
 from ratoon.evaluation.shelf import Copies, Shelf, shelve, text_bytes, training_files, whole_documents
 from ratoon.evaluation.suite import Task
+from ratoon.evaluation.taskfile import lines_of
 
 Encode = Callable[[str], list[int]]
 MEASURED = 50  # held-out documents that say how long a token is
@@ -143,8 +143,7 @@ class Library:
         """Document -> all that is known to be in it: the whole of it where it is one of ours, and what is asked."""
         said: dict[str, list[str]] = {}
         for task in self.tasks:
-            for line in (self.suite / f"{task.name}.jsonl").read_text(encoding="utf-8").splitlines():
-                item = json.loads(line)
+            for item in lines_of(self.suite / f"{task.name}.jsonl"):
                 asked = item["text"] if "text" in item else item["context"] + item["choices"][item["gold"]]
                 said.setdefault(item["document"], []).append(asked)
         every = [edition for editions in self.editions.values() for edition in editions]
@@ -154,11 +153,7 @@ class Library:
 
     def num_bytes(self, texts: Sequence[Task]) -> int:
         """Of these held-out texts."""
-        return sum(
-            len(json.loads(line)["text"].encode())
-            for task in texts
-            for line in (self.suite / f"{task.name}.jsonl").read_text(encoding="utf-8").splitlines()
-        )
+        return sum(len(item["text"].encode()) for task in texts for item in lines_of(self.suite / f"{task.name}.jsonl"))
 
     def sources(self, asked: FewShot | Retrieved) -> list[str]:
         """Those whose text is shown."""

@@ -8,7 +8,6 @@ difference of the accuracies, item by item.
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from ratoon.config import ConfigError, ProbeConfig
 from ratoon.evaluation import means, suite
 from ratoon.evaluation.passages import rank
 from ratoon.evaluation.reader import Reader
+from ratoon.evaluation.taskfile import lines_of
 from ratoon.records import Interval, Record
 
 BETWEEN = "\n\n"
@@ -140,8 +140,7 @@ def items_of(tests: Path, config: ProbeConfig) -> list[Item]:
     tasks = [task for task in suite.load(tests).tasks if task.metric == "accuracy"]
     found: list[tuple[int, str, Item]] = []
     for task in tasks:
-        lines = (tests / f"{task.name}.jsonl").read_text(encoding="utf-8").splitlines()
-        read = [json.loads(line) for line in lines if line]
+        read = lines_of(tests / f"{task.name}.jsonl")
         # Items of another kind ask for more than a choice among passages.
         asked = sorted(
             (i for i in read if {"context", "choices", "gold"} <= i.keys()), key=lambda i: rank("probe", i["id"])

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ratoon.config import ConfigError, read_yaml
 from ratoon.evaluation.contexts import Context, Place
 from ratoon.evaluation.suite import Task
+from ratoon.evaluation.taskfile import lines_of
 from ratoon.lm.flops import Flops, flops_of
 from ratoon.lm.load import load_model, load_tokenizer, pick_device
 from ratoon.records import Record
@@ -117,8 +118,7 @@ class Planner:
     def plan(self, suite: Path, tasks: Sequence[Task]) -> Plan:
         made = Plan()
         for task in tasks:
-            lines = (suite / f"{task.name}.jsonl").read_text(encoding="utf-8").splitlines()
-            items = [json.loads(line) for line in lines]
+            items = lines_of(suite / f"{task.name}.jsonl")
             if form_of(task) == "rolling":
                 rows, places = self._texts(items, task.source)
             else:

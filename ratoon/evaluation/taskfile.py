@@ -52,6 +52,11 @@ def write_files(folder: Path, name: str, kind: Asked, lines: list[dict[str, Any]
     (folder / f"{name}.yaml").write_bytes(declaration.encode())
 
 
+def lines_of(file: Path) -> list[dict[str, Any]]:
+    """Not by splitlines: it also parts a text at U+0085 and U+2028, which JSON leaves as they are."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+
+
 def task_file(name: str, kind: Asked, lines: list[dict[str, Any]], benchmark: Benchmark) -> dict[str, Any]:
     fields = dict(FIELDS[kind])
     if kind == "generation":

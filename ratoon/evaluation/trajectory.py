@@ -24,6 +24,7 @@ from ratoon.evaluation.probe import Probe
 from ratoon.evaluation.quality import TaskQuality, quality
 from ratoon.evaluation.slices import Score
 from ratoon.evaluation.suite import Suite, Task
+from ratoon.evaluation.taskfile import lines_of
 from ratoon.records import Record, write
 
 CHECKPOINTS, KEPT = "checkpoints", "kept"  # beside each other in the folder of a run
@@ -100,8 +101,8 @@ def subset(tests: Path, items: int, out: Path) -> Suite:
 
 
 def _part(task: Task, tests: Path, items: int, folder: Path) -> Task:
-    lines = (tests / f"{task.name}.jsonl").read_text(encoding="utf-8").splitlines()
-    read = sorted((json.loads(line) for line in lines if line), key=lambda item: rank("subset", item["id"]))[:items]
+    lines = lines_of(tests / f"{task.name}.jsonl")
+    read = sorted(lines, key=lambda item: rank("subset", item["id"]))[:items]
     text = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in read)
     (folder / f"{task.name}.jsonl").write_bytes(text.encode())
     shutil.copyfile(tests / f"{task.name}.yaml", folder / f"{task.name}.yaml")

@@ -1,5 +1,6 @@
 """The matrix of a model line and what stands beside it as plain text: at most 80 columns, ASCII."""
 
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,10 @@ SAYERS: Mapping[str, Callable[[Any], Iterator[str]]] = {
 def drift_text(found: Drift) -> str:
     """The answer first."""
     said = "DRIFTED: a refresh is due" if found.drifted else "no drift"
-    lines = [f"{said}  {found.line} {found.champion}, new is what came since {found.since}", ""]
+    new = "came since" if found.by == "arrival" else "is dated after"
+    lines = [*textwrap.wrap(f"{said}  {found.line} {found.champion}, new is what {new} {found.since}", WIDTH), ""]
     for each in found.sources:
-        lines += _entry(each.source[:11], f"{each.role}: {each.said}")
+        # Of a name that is cut, portions would look alike.
+        whole = "" if len(each.source) < LABEL else f"{each.source}, "
+        lines += _entry(each.source[: LABEL - 1], f"{whole}{each.role}: {each.said}")
     return "\n".join(lines)

@@ -6,6 +6,7 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow.parquet as parquet
 import pytest
 import yaml
 from held_out_text import prose, write_held_out
@@ -15,12 +16,13 @@ import tasks.arms
 import tasks.train
 from ratoon import records
 from ratoon.config import Ask, Benchmark, ConfigError
-from ratoon.evaluation import gate, harness, paired, suite
+from ratoon.evaluation import gate, harness, paired, prompts, suite
 from ratoon.records import Lineage, Refresh
 from ratoon.training.request import Result
 from ratoon.training.run import train
 from tasks.arms import conclude_arms, measure, open_study
 from tasks.arms_estimate import estimate
+from tasks.assess import score_one
 from tasks.train import request_of
 
 ROOT = Path(__file__).parents[2]
@@ -271,3 +273,65 @@ def test_without_a_refresh_it_is_told_what_to_run(project):
     (project / ".ratoon" / "refreshes" / "ratoon-tiny" / "latest.json").unlink()
     with pytest.raises(ConfigError, match="no refresh of ratoon-tiny has come to a verdict yet; run `ratoon refresh`"):
         open_study.fn(project, Ask(), ("retrieved",))
+
+
+QUIZ = Benchmark(
+    name="quiz",
+    version=1,
+    min_documents=2,
+    form={
+        "kind": "items",
+        "path": "quiz.jsonl",
+        "ask": "choice",
+        "columns": {"choices": "choices"},
+        "development": 0.5,
+        "prompts": [{"name": "first"}, {"name": "last", "template": "Now say it, please: {question}"}],
+    },
+)
+
+
+def with_quiz(root, monkeypatch, **assess):
+    """The ended refresh, its suite with a benchmark of two prompts, of which every model takes the last."""
+    monkeypatch.setattr(prompts, "max", lambda names, key: [*names][-1], raising=False)
+    lines = [{"question": prose(i, 6), "choices": [prose(i + 90, 3), prose(i + 50, 3)], "answer": 0} for i in range(24)]
+    (root / "quiz.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    folder = root / ".ratoon" / "refreshes" / "ratoon-tiny" / "0-on-base"
+    said = json.loads((folder / "refresh.json").read_text())
+    said["params"]["assess"] |= assess
+    (folder / "refresh.json").write_text(json.dumps(said))
+    shutil.rmtree(folder / "assess")
+    study = open_study.fn(root, Ask(), ("second_seed",))
+    held = {source.name: (source.role, study.job.layout.clean(source.name)) for source in study.job.sources}
+    suite.build([*BENCHMARKS, QUIZ], held, study.job.params.assess, study.suite, root)
+    for arm, model in (("parent", study.job.parent), ("candidate", study.candidate)):
+        score_one(study.job, model, study.suite, study.scores(arm), lambda *_: None)
+    return study
+
+
+def answers(folder):
+    rows = parquet.read_table(folder / "quiz.parquet").sort_by("id").to_pylist()
+    return [nats for row in rows for nats in row["loglik_nats"]]
+
+
+def test_every_arm_is_asked_in_its_own_prompt_as_parent_and_candidate_are(project, monkeypatch):
+    study = with_quiz(project, monkeypatch)
+    asked = {"second_seed": {"seed": 0}, "few_shot": {"max_overlap": 0}}  # the candidate; the parent, shown nothing
+    (project / "params.yaml").write_text(yaml.safe_dump({**PARAMS, "arms": asked}))
+    study, found = run_arms(project)
+    for arm, own in (("second_seed", "candidate"), ("few_shot", "parent")):
+        assert answers(study.folder(arm) / "scores") == pytest.approx(answers(study.scores(own)), abs=1e-3)
+    assert [len(arm.comparisons) for arm in found.arms] == [5, 5]
+    assert {item.outcome for arm in found.arms if arm.name == "second_seed" for item in arm.comparisons} == {"tie"}
+
+
+def test_an_arm_is_scored_by_the_runner_that_scored_the_candidate(project, monkeypatch):
+    score, runners = harness.score, []
+
+    def noted(*args, runner="ratoon", **more):
+        runners.append(runner)
+        return score(*args, **more)
+
+    monkeypatch.setattr(harness, "score", noted)
+    with_quiz(project, monkeypatch, runner="lm_eval")
+    run_arms(project, "second_seed")
+    assert set(runners) == {"lm_eval"}

@@ -87,3 +87,18 @@ def test_what_cannot_be_done_is_answered_with_what_can(project, capsys, argument
     assert (code, out) == (2, "")
     assert letter in err
     assert [path.name for path in (project / "data" / "benchmarks").iterdir()] == ["held-out.yaml"]
+
+
+@pytest.mark.parametrize("name", ["../outside", "Facts", "a/b"])
+def test_a_name_that_no_benchmark_may_have_is_refused_before_anything_is_written(project, capsys, name):
+    before = sorted(project.rglob("*"))
+    code, _, err = say(project, capsys, "build", name, "--source", "world", "--kinds", "title", "--items", "20")
+    assert code == 2
+    assert "command line: name: String should match pattern" in err
+    assert sorted(project.rglob("*")) == before
+
+
+def test_fewer_than_one_item_to_look_at_is_no_question(project, capsys):
+    say(project, capsys, "build", "facts", "--source", "world", "--kinds", "title", "--items", "20")
+    code, _, err = say(project, capsys, "show", "facts", "-n", "-1")
+    assert (code, err) == (2, "ratoon: ratoon bench show: --number is -1; give 1 or more items of each kind\n")

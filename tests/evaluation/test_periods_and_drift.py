@@ -13,6 +13,7 @@ from known_scores import write_scores
 from ratoon.config import AssessConfig, Base, ConfigError, DriftConfig, PeriodsConfig, Scratch
 from ratoon.evaluation import drift, periods
 from ratoon.evaluation.slices import Document, Place
+from ratoon.report import history as page
 
 CONFIG = AssessConfig(
     bootstrap=400,
@@ -202,3 +203,26 @@ def test_without_anything_to_be_newer_than_the_question_is_refused():
 def test_watched_sources_are_told_as_such(tmp_path):
     found = measured(tmp_path, sides_of(tmp_path, 10, 10, watched=True), 1.0)
     assert found.role == "watched"
+
+
+@pytest.mark.parametrize(("by", "said"), [("arrival", "came since"), ("date", "is dated after")])
+def test_what_is_said_of_drift_fits_80_columns_and_tells_portions_apart(by, said):
+    names = ("a-source-of-many-languages.en", "a-source-of-many-languages.de")
+    told = "new text costs +5.7% [+4.0%, +13.1%] bits per byte against older text, over the threshold of 3.0%"
+    found = drift.Drift(
+        line="ratoon-smollm2-135m",
+        champion="v12",
+        measured="2026-11-21T00:00:00+00:00",
+        by=by,
+        since="2026-01-01T00:00:00+00:00",
+        threshold=0.03,
+        sources=[
+            drift.SourceDrift(source=name, role="domain", new_documents=20, old_documents=20, said=told)
+            for name in names
+        ],
+        drifted=True,
+    )
+    lines = page.drift_text(found).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert said in " ".join(lines)
+    assert all(name in " ".join(lines) for name in names)

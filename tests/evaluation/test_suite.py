@@ -9,8 +9,10 @@ import pyarrow.parquet as parquet
 import pytest
 from held_out_text import prose, write_held_out
 
-from ratoon.config import AssessConfig, Benchmark, ConfigError, NextPassage, benchmark, parse
-from ratoon.evaluation import passages, suite
+from ratoon.config import AssessConfig, Benchmark, ConfigError, NextPassage, ProbeConfig, benchmark, parse
+from ratoon.evaluation import passages, probe, suite, trajectory
+from ratoon.evaluation.contexts import Library
+from ratoon.evaluation.taskfile import lines_of
 
 HELD_OUT = Benchmark(name="held-out", version=1, form={"kind": "held_out"})
 NEXT = Benchmark(name="next-passage", version=1, form={"kind": "next_passage"})
@@ -158,3 +160,20 @@ def test_items_changed_by_hand_are_noticed(sources, tmp_path):
         file.write("\n")
     with pytest.raises(ConfigError, match=r"held-out--docs is not what suite\.json says"):
         suite.load(tmp_path / "suite")
+
+
+def test_text_with_line_ends_of_unicode_is_read_as_one_item_by_all_who_read_a_suite(tmp_path):
+    texts = {f"{i:02}": f"{prose(i, 30)}\u2028{prose(i + 50, 30)}\x85{prose(i + 90, 30)}" for i in range(24)}
+    write_held_out(tmp_path / "clean", texts)
+    forms = ({"kind": "held_out"}, {"kind": "next_passage", "context_bytes": 60})
+    asked = [Benchmark(name=form["kind"].replace("_", "-"), version=1, form=form) for form in forms]
+    config = AssessConfig(items=24, max_bytes=10**6)
+    tests = suite.build(asked, {"docs": ("domain", tmp_path / "clean")}, config, tmp_path / "suite")
+    lines = lines_of(tmp_path / "suite" / "held-out--docs.jsonl")
+    assert {line["id"].removeprefix("clean-"): line["text"] for line in lines} == texts
+    part = trajectory.subset(tmp_path / "suite", 5, tmp_path / "part")
+    assert [task.items for task in part.tasks] == [5, 5]
+    assert len(probe.items_of(tmp_path / "suite", ProbeConfig(items=20))) == 20
+    library = Library({"docs": [tmp_path / "clean"]}, ["docs"], tmp_path / "suite", tests.tasks)
+    assert library.num_bytes(tests.tasks[:1]) == sum(len(text.encode()) for text in texts.values())
+    assert len(library.held_out) == len(texts)

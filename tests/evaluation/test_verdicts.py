@@ -174,13 +174,17 @@ def test_a_better_candidate_is_promoted(world, tmp_path, capsys):
     said = capsys.readouterr().out
     assert said.startswith("promote\n")
     assert "as in verdict.json: yes" in said
+    assert max(map(len, said.splitlines())) <= 80
 
 
 def test_another_policy_is_tried_on_the_same_scores(world, tmp_path, capsys):
     judged(world, world.good, tmp_path)
     (tmp_path / "params.yaml").write_text("promote: {min_domain_gain: 0.9, max_benchmark_loss: 1}\n")
     assert main(["gate", str(tmp_path), "--params", str(tmp_path / "params.yaml")]) == 3
-    assert "asked for at least 90.0% lower; too little" in capsys.readouterr().out
+    assert "asked for at least 90.0% lower; too little" in " ".join(capsys.readouterr().out.split())
+    (tmp_path / "params.yaml").write_text("promot: {min_domain_gain: 0.9}\n")
+    assert main(["gate", str(tmp_path), "--params", str(tmp_path / "params.yaml")]) == 2
+    assert "no section `promote`" in capsys.readouterr().err
 
 
 def test_training_on_the_domain_alone_is_refused_for_what_it_forgot(world, alone, tmp_path):

@@ -12,17 +12,30 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ratoon import records
-from ratoon.config import AssessConfig, Base, Benchmark, HeldOut, Pretrained, RefreshConfig, Source, TrainConfig
+from ratoon.config import (
+    AssessConfig,
+    Base,
+    Benchmark,
+    ConfigError,
+    GateConfig,
+    HeldOut,
+    Pretrained,
+    RefreshConfig,
+    Source,
+    TrainConfig,
+)
 from ratoon.evaluation import history as past
 from ratoon.evaluation import suite
 from ratoon.evaluation.drift import Drift
 from ratoon.evaluation.forgetting import Matrix
 from ratoon.evaluation.noise import Sensitivity
 from ratoon.evaluation.probe import Probes
+from ratoon.evaluation.replay import Arm, Question
 from ratoon.evaluation.shift import Shift
 from ratoon.layout import Layout
 from ratoon.report import history as page
@@ -244,7 +257,7 @@ def test_text_that_moved_away_is_announced_and_text_that_did_not_is_not(two, mon
         assert name == "ratoon.drift"
         assert more["resource"]["prefect.resource.id"] == f"ratoon.line.{LINE}"
     assert records.read(project.layout.history(LINE) / "drift.json", Drift) == found
-    assert "new is what came since 2026-02-01" in page.drift_text(found)
+    assert "new is what came since 2026-02-01" in " ".join(page.drift_text(found).split())
 
 
 def test_a_champion_is_asked_about_new_text_with_its_own_scorer(two):
@@ -259,3 +272,20 @@ def test_the_newest_row_is_the_last_refresh(two):
     project, _ = two
     found = past.load(project.layout.history(LINE), LINE)
     assert past.newest(found).name == "two"
+
+
+def test_a_candidate_that_cannot_be_scored_is_refused_and_asked_no_more(project):
+    job = project.job("one")
+    (broken,) = project.models[1].glob("*.safetensors")
+    weights = {name: torch.full_like(tensor, math.nan) for name, tensor in load_file(broken).items()}
+    save_file(weights, broken, {"format": "pt"})
+    with pytest.raises(ConfigError, match="are not finite; training has diverged") as found:
+        history.look_back.fn(job, project.models[1], "2026-01-01T00:00:00+00:00")
+    shutil.rmtree(project.layout.history(LINE))
+    arms = {"parent": Arm(model="p"), "candidate": Arm(model="c", fault=str(found.value))}
+    records.write(job.folder / "assess" / "gate.json", Question(policy=GateConfig(), assess=ASSESS, **arms))
+    history.look_back.fn(job, project.models[1], "2026-01-01T00:00:00+00:00")
+    history.look_closer.fn(job, project.models[1])
+    history.remember.fn(job, 1, False, None)
+    assert not project.layout.history(LINE).exists()
+    assert not list(job.folder.glob("*.json"))

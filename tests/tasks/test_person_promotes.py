@@ -7,6 +7,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ratoon.config import Approval, ConfigError, Retreat, parse
+from ratoon.evaluation import history
+from ratoon.layout import Layout
 from tasks import environment, tracking
 from tasks.approve import approve, retreat
 
@@ -126,3 +128,15 @@ def test_a_version_of_no_line_is_told_with_those_there_are(run_id, tmp_path):
 def test_a_decision_without_name_or_reason_is_none(given, message):
     with pytest.raises(ConfigError, match=f"command line: {message}"):
         word("line", **{"version": 1, **given})
+
+
+def test_the_history_of_a_line_knows_whom_a_person_promoted(run_id, tmp_path):
+    folder = Layout(tmp_path).history("kept")
+    version = tracking.register("kept", model(tmp_path / "a"), run_id, {"gate": "ask"})
+    rows = [history.Row(name=name, label=name, version=n, promoted=False) for n, name in enumerate(("base", "one"))]
+    history.save(folder, history.History(line="kept", rows=rows))
+    approve.fn(tmp_path, word("kept", version))
+    assert [row.promoted for row in history.load(folder, "kept").rows] == [False, True]
+    bare = tracking.register("bare", model(tmp_path / "b"), run_id, {"gate": "ask"})
+    approve.fn(tmp_path, word("bare", bare))
+    assert not Layout(tmp_path).history("bare").exists()
