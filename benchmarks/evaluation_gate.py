@@ -244,9 +244,8 @@ def speed(folder: Path) -> None:
     text = flips.lines(listed)
     seconds, cpu = time.perf_counter() - begun, time.process_time() - busy
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        f"{verdict.decision}: {seconds:.1f} s ({cpu:.1f} s of processor), {peak:,.0f} MiB, {len(listed):,} flips, {len(text) / 1e6:.0f} MB listed"
-    )
+    took = f"{seconds:.1f} s ({cpu:.1f} s of processor), {peak:,.0f} MiB"
+    print(f"{verdict.decision}: {took}, {len(listed):,} flips, {len(text) / 1e6:.0f} MB listed")
 
 
 def main() -> None:
