@@ -5,26 +5,36 @@ and is the same bytes for the same record.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ratoon import records
 from ratoon.report.terminal import summary
 
+if TYPE_CHECKING:
+    from ratoon.report.beside import Beside
+
 __all__ = ["render", "summary", "write"]
 
 
-def render(refresh: records.Refresh, links: dict[str, str] | None = None) -> str:
+def render(refresh: records.Refresh, links: dict[str, str] | None = None, beside: "Beside | None" = None) -> str:
     """The whole page as HTML.
 
     `links` (label -> address) are shown at the top; an address that is neither http(s), file nor relative
-    is shown as text. They are the only addresses on the page, and nothing is loaded from them.
+    is shown as text. With them, the files the numbers are from are the only addresses on the page, and nothing is
+    loaded from any. `beside` is what lies beside the record; none: the record alone is told.
     """
     from ratoon.report import page
 
-    return page.render(refresh, links or {})
+    return page.render(refresh, links or {}, beside or page.NOTHING)
 
 
 def write(refresh: records.Refresh, path: Path | str, links: dict[str, str] | None = None) -> Path:
-    """The page as the file `path`, whole or not at all; returns it. Raises OSError when it cannot be written."""
+    """The page as the file `path`, whole or not at all, with what lies in its folder; returns it.
+
+    Raises OSError when it cannot be written.
+    """
+    from ratoon.report.beside import gather
+
     target = Path(path)
-    records.write_text(target, render(refresh, links))
+    records.write_text(target, render(refresh, links, gather(refresh, target.parent)))
     return target
