@@ -10,6 +10,7 @@ from ratoon.report.drawing import Panel
 
 LEFT, HEAD, ROW = 92, 40, 30
 COLUMNS, ROWS = 8, 14  # that can be read; the newest, and the base
+LEAST = 0.05  # relative: the change of the darkest shade, or more, so that small changes look small
 
 
 def maps(matrix: Matrix) -> Iterator[tuple[str, str, Markup]]:
@@ -25,8 +26,7 @@ def heat(matrix: Matrix, source: str, number: int) -> Markup:
     rows = rows if len(rows) <= ROWS else [0, *rows[-(ROWS - 1) :]]
     width = (440 - LEFT) / max(len(columns), 2)
     panel = Panel((0, 1), (0, 1), f"heat-{number}", 440, HEAD + ROW * len(rows) + 6, LEFT, 0, HEAD, 6)
-    moved = [abs(x) for k in columns for r in rows if (x := change(matrix, r, k)) is not None]
-    most = max(moved, default=0) or 1.0
+    most = max([LEAST, *(abs(x) for k in columns for r in rows if (x := change(matrix, r, k)) is not None)])
     body = [drawing.text((0, 14), "text that came with", "label")]
     for across, k in enumerate(columns):
         middle = LEFT + (across + 0.5) * width
@@ -55,10 +55,13 @@ def cell(matrix: Matrix, row: int, column: int, corner: drawing.XY, by: tuple[fl
     middle = (x + width / 2, y + 19)
     if moved is None:
         return drawing.text(middle, "–", "", "middle")
+    words = drawing.text(middle, history.cell(matrix, row, column).strip(), "cell", "middle")
+    if moved == 0:
+        return words
     css = "better" if moved < 0 else "worse"
     fill = drawing.box((x + 1, y + 1), (x + width - 1, y + ROW - 1), css)
-    shade = Markup('<g opacity="{}">{}</g>').format(f"{0.08 + 0.6 * abs(moved) / most:.2f}", fill)
-    return shade + drawing.text(middle, history.cell(matrix, row, column).strip(), "cell", "middle")
+    shade = Markup('<g opacity="{}">{}</g>').format(f"{0.06 + 0.6 * abs(moved) / most:.2f}", fill)
+    return shade + words
 
 
 def said(matrix: Matrix, row: int, columns: list[int]) -> str:

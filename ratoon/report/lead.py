@@ -70,7 +70,7 @@ def following(refresh: Refresh) -> str:
     """What to do next."""
     found = refresh.verdict.decision
     if found == "promote":
-        return "Nothing needs to be done; should users complain, `ratoon rollback` brings the former model back."
+        return "Nothing needs to be done; should users complain, ratoon rollback brings the former model back."
     if found == "ask" and refresh.version is not None:
         return "Read the reasons below; if they are acceptable, promote it by hand with the command below."
     if found == "ask":

@@ -80,8 +80,8 @@ def picture(places: Sequence[Place], max_loss: float | None, min_gain: float | N
     """Up is learned, right is forgotten; the gate's limits are dashed."""
     across = [x for p in places for x in (p.lost.low, p.lost.high)] + [0.0] + ([max_loss] if max_loss else [])
     up = [x for p in places for x in (p.gain.low, p.gain.high)] + [0.0] + ([min_gain] if min_gain else [])
-    panel = Panel(drawing.padded(across, 0.12), drawing.padded(up, 0.12), "pareto", 560, 340, 62, 20, 34, 46)
-    labels = ("general text: rise of bits per byte (right is forgotten)", "domain text: fall of bits per byte")
+    panel = Panel(drawing.padded(across, 0.12), drawing.padded(up, 0.12), "pareto", 440, 320, 52, 16, 34, 46)
+    labels = ("rise of bits per byte of general text", "fall of bits per byte of domain text")
     body = [drawing.frame(panel, marks(panel.x, 5), marks(panel.y, 6), labels), *axes(panel)]
     body += gate(panel, max_loss, min_gain)
     judged = [p for p in places if p.decision]
