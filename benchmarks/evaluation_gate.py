@@ -143,18 +143,26 @@ def promotions(refreshes: int = 500) -> Iterator[tuple[str, str]]:
 def power(trials: int = 1000) -> Iterator[tuple[str, str]]:
     """A second refresh whose true change is what the first printed as detectable: how often is it shown?"""
     for n in (50, 300, 1000):
-        draw, shown, answered = np.random.default_rng(n), 0, 0
+        draw, shown, even, answered = np.random.default_rng(n), 0, 0, 0
         for _ in range(trials if n < 1000 else trials // 2):
-            domain, _, quiz, _ = refresh(draw, n, 0.0, 0.0)
+            domain = compared(unequal(draw, n, 0.0), SOURCES[0], True)
+            quiz = compared(answers(draw, n, 0.0, changed=0.5, most=8), QUIZZES[0], False)
+            plain = compared(alike(draw, n, 0.0), SOURCES[0], True)
+            domain, quiz, plain, _ = paired.together([domain, quiz, plain, quiz], CONFIG.level)
             level = CONFIG.level / 4
             again = paired.effect(unequal(draw, n, -domain.detectable), CONFIG, True).tested  # type: ignore[operator]
             shown += statistics.below(again, 0.0) <= level
-            better = paired.effect(answers_clustered(draw, n, quiz.detectable), CONFIG, False).tested
+            like = paired.effect(alike(draw, n, -plain.detectable), CONFIG, True).tested  # type: ignore[operator]
+            even += statistics.below(like, 0.0) <= level
+            better = paired.effect(answers(draw, n, quiz.detectable, 0.5, 8), CONFIG, False).tested
             answered += statistics.above(better, 0.0) <= level
         done = trials if n < 1000 else trials // 2
         yield (
             f"power at the printed detectable change, {n} documents",
-            (f"bits per byte {shown / done:.1%}, accuracy {answered / done:.1%}"),
+            (
+                f"bits per byte, alike {even / done:.1%}, unequal and skewed {shown / done:.1%}; "
+                f"accuracy {answered / done:.1%}"
+            ),
         )
 
 
@@ -231,12 +239,13 @@ def stored(folder: Path, items: int) -> None:
 
 
 def speed(folder: Path) -> None:
-    begun = time.perf_counter()
+    begun, busy = time.perf_counter(), time.process_time()
     verdict, listed = replay.decide(folder)
     text = flips.lines(listed)
-    seconds, peak = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds, cpu = time.perf_counter() - begun, time.process_time() - busy
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"{verdict.decision}: {seconds:.1f} s, {peak:,.0f} MiB, {len(listed):,} flips, {len(text) / 1e6:.0f} MB listed"
+        f"{verdict.decision}: {seconds:.1f} s ({cpu:.1f} s of processor), {peak:,.0f} MiB, {len(listed):,} flips, {len(text) / 1e6:.0f} MB listed"
     )
 
 

@@ -57,7 +57,8 @@ class Study:
         asked = getattr(self.asked, name)
         return self.job.folder / "arms" / f"{name}-{asked.digest()}"
 
-    def digest(self, name: str) -> str:
+    @property
+    def ground(self) -> str:
         """Of what else its scores depend on; of other items or settings it is scored again, and not trained again."""
         found = records.read(self.scores("parent") / "scores.json", Scores)
         settings = found.settings.model_dump(mode="json")
@@ -66,7 +67,7 @@ class Study:
     def measured(self, name: str) -> Arm | None:
         path = self.folder(name) / "arm.json"
         arm = records.read(path, Arm) if path.exists() else None
-        return arm if arm and arm.asked == self.digest(name) else None
+        return arm if arm and arm.asked == self.ground else None
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -248,7 +249,7 @@ def arm_of(study: Study, name: str, model: Path, cost: Cost, folder: Path) -> Ar
     comparisons = compare(folder / "scores", study.scores("candidate"), study.suite, study.job.params.assess)
     return Arm(
         name=name,
-        asked=study.digest(name),
+        asked=study.ground,
         model=str(model),
         cost=cost,
         comparisons=comparisons,
@@ -258,10 +259,11 @@ def arm_of(study: Study, name: str, model: Path, cost: Cost, folder: Path) -> Ar
 
 @task(cache_policy=NO_CACHE)
 def conclude_arms(study: Study, measured: list[Arm]) -> Arms:
-    """The record of them all, beside that of the refresh. Arms measured before and not asked for today stay in it."""
+    """The record of them all, beside that of the refresh. Arms measured before on the same items stay in it."""
     job = study.job
     path = job.folder / RECORD
-    former = {arm.name: arm for arm in records.read(path, Arms).arms} if path.exists() else {}
+    before = records.read(path, Arms).arms if path.exists() else ()
+    former = {arm.name: arm for arm in before if arm.asked == study.ground}
     now = former | {arm.name: arm for arm in measured}
     result = records.read(job.folder / "train" / "result.json", Result)
     request = records.read(job.folder / "train" / "request.json", Request)

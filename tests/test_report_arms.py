@@ -125,6 +125,6 @@ def test_an_estimate_counts_what_is_there_already_as_nothing():
     two = one.model_copy(update={"name": "scratch", "measured": False, "training_tokens": 5, "training_seconds": 60.0})
     text = arms.estimate([one, two.model_copy(update={"scoring_seconds": 5.0, "shown_bytes": 0})])
     assert "In all 1 min 05 s" in text
-    assert "1 are there already" in text
+    assert "already there: 1" in text
     assert "read and indexed" not in text
     assert max(map(len, text.splitlines())) <= 80

@@ -42,7 +42,7 @@ class Arm(Record):
     """One alternative, and how the candidate stands to it."""
 
     name: str
-    asked: str = Field(description="digest of what was asked: of another, it is measured again")
+    asked: str = Field(description="digest of items, settings and parent: of others, it is scored again")
     model: str = Field(description="directory that was scored")
     cost: Cost
     comparisons: tuple[Comparison, ...] = Field(description="parent: the arm")

@@ -24,7 +24,8 @@ U64 = NDArray[np.uint64]
 def copied(outputs: Sequence[Sequence[int]], rows: Sequence[Rows], searched_tokens: int) -> list[float | None]:
     """Of each output the share of its runs found in the first `searched_tokens` of each source; None: it has none."""
     runs = [windows(np.asarray(output, np.int64)) for output in outputs]
-    wanted = np.unique(np.concatenate([hashes(np.asarray(output, np.int64)) for output in outputs]))
+    asked_for = [hashes(np.asarray(output, np.int64)) for output in outputs]
+    wanted = np.unique(np.concatenate([np.empty(0, np.uint64), *asked_for]))
     if not len(wanted):
         return [None] * len(outputs)
     asked = {tuple(run) for each in runs for run in each.tolist()}

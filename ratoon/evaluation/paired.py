@@ -77,7 +77,8 @@ def together(comparisons: Sequence[Comparison], level: float) -> tuple[Compariso
     adjusted = statistics.holm([item.p if item.p is not None else 1.0 for item in comparisons])
     made = []
     for item, p in zip(comparisons, adjusted, strict=True):
-        seen = statistics.detectable(item.tested, level / len(comparisons)) if item.tested else None
+        lower = item.metric == "bits_per_byte"
+        seen = statistics.detectable(item.tested, level / len(comparisons), lower) if item.tested else None
         made.append(item.model_copy(update={"p_holm": p, "detectable": seen}))
     return tuple(made)
 

@@ -83,7 +83,7 @@ def estimate(found: Sequence[Expected]) -> str:
         lines.append(f"{arm.name:<12}{tokens:>10}{spent:>12}{time:>14}{arm.rows:>9,}{scored:>13}{disk:>10}")
     left = [arm for arm in found if not arm.measured]
     seconds = wording.duration(sum(arm.training_seconds + arm.scoring_seconds for arm in left))
-    there = f"; {len(found) - len(left)} are there already" if len(left) < len(found) else ""
+    there = f"; already there: {len(found) - len(left)}" if len(left) < len(found) else ""
     lines += ["", *plain(f"In all {seconds}, as fast as the candidate was trained{there}.")]
     if shown := max((arm.shown_bytes for arm in left), default=0):
         lines += plain(f"Up to {wording.size(shown)} of training text is read and indexed first, in memory.")

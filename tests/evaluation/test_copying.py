@@ -49,6 +49,7 @@ def test_every_share_equals_one_counted_without_hashes(tokens):
 
 def test_an_output_shorter_than_a_run_has_no_share(tokens):
     assert copied([tokens[:12].tolist(), []], [Text(tokens)], 10**9) == [None, None]
+    assert copied([], [Text(tokens)], 10**9) == []
     assert copied([tokens[:12].tolist(), tokens[:13].tolist()], [Text(tokens)], 10**9) == [None, 1.0]
 
 

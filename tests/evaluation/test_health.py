@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
+from held_out_text import prose, write_held_out
 
 from ratoon.config import AssessConfig, Benchmark, GenerationConfig
 from ratoon.evaluation import harness, health, suite, writing
@@ -178,3 +179,17 @@ def test_defaults_of_scoring_leave_the_identity_of_a_refresh_alone_and_changes_d
     assert AssessConfig(generation=None).model_dump(mode="json")["generation"] is None
     assert AssessConfig(runner="lm_eval").model_dump(mode="json")["runner"] == "lm_eval"
     assert AssessConfig(generation=GenerationConfig(tokens=32)).model_dump(mode="json") != plain
+
+
+def test_one_prompt_has_values_and_no_interval(assessed, models):
+    found = assessed(*models, AssessConfig(generation=GenerationConfig(documents=1, searched_tokens=0)))
+    assert [each.prompts for each in found.writing] == [1, 1]
+    assert all(item.difference is None for each in found.writing for item in each.measures)
+
+
+def test_documents_too_short_to_be_continued_leave_nothing_measured(assessed, models, sources, tmp_path):
+    for name, (_, clean) in sources.items():
+        write_held_out(clean, {f"{i:03}": prose(f"{name} {i}", 4) for i in range(24)})
+    found = assessed(*models, AssessConfig(generation=GenerationConfig(searched_tokens=0)))
+    assert [each.prompts for each in found.writing] == [0, 0]
+    assert all(item.parent is None for each in found.writing for item in each.measures)

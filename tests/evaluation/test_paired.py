@@ -92,7 +92,7 @@ def test_adjusted_values_and_what_would_be_seen_stand_beside_each_comparison(tes
     items = paired.compare(old, new, tests, CONFIG)
     assert all(item.p <= item.p_holm <= 1 for item in items)
     (first, *_) = items
-    alone = statistics.detectable(first.tested, CONFIG.level / len(items))
+    alone = statistics.detectable(first.tested, CONFIG.level / len(items), lower_is_better=True)
     assert first.detectable == pytest.approx(alone)
     assert first.documents == 20
 

@@ -71,7 +71,7 @@ def test_power_at_the_detectable_change_is_as_printed():
     base = draw.lognormal(6, 0.5, (trials, size))
     noise = base * draw.normal(0, 0.03, (trials, size))
     for k in range(trials):
-        printed = statistics.detectable(statistics.ratio(noise[k], base[k]), 0.025)
+        printed = statistics.detectable(statistics.ratio(noise[k], base[k]), 0.025, lower_is_better=True)
         found = statistics.ratio(noise[k] - printed * base[k], base[k])
         again = statistics.ratio(noise[k - 1] - printed * base[k - 1], base[k - 1])
         assert found.value < noise[k].sum() / base[k].sum()

@@ -132,7 +132,7 @@ def test_noise_has_the_size_that_was_asked_and_is_the_same_each_time(models):
     for (name, p), (_, q) in zip(model.named_parameters(), again.named_parameters(), strict=True):
         assert torch.equal(p, q)
         if p.numel() > 1000:
-            size = (p - before[name]).square().mean().sqrt() / before[name].square().mean().sqrt()
+            size = (p.detach() - before[name]).square().mean().sqrt() / before[name].square().mean().sqrt()
             assert float(size) == pytest.approx(0.1, rel=0.1)
     noise.shake(again, 0.1, seed=0, draw=1)
     assert not torch.equal(model.lm_head.weight, again.lm_head.weight)

@@ -7,7 +7,7 @@ import pytest
 
 from ratoon.config import AssessConfig, Benchmark, ConfigError
 from ratoon.evaluation import standard, suite
-from ratoon.evaluation.harness import quiet
+from ratoon.evaluation.lm_eval_runner import quiet
 
 ROWS = {"train": 12, "validation": 6, "test": 30}
 
