@@ -212,7 +212,7 @@ def show_report(asked: argparse.Namespace, root: Path) -> int:
     report.write(last, page)
     card = report.write_card(last, page.parent, known_as(root, last.base))
     if asked.markdown:
-        print(json.dumps({"card": str(card)}) if asked.json else card.read_text(encoding="utf-8"), end="")
+        print(json.dumps({"card": str(card)}) if asked.json else card.read_text(encoding="utf-8").rstrip())
         return DONE
     print(json.dumps({"report": str(page)}) if asked.json else f"{report.summary(last)}\n{pages(page)}")
     return DONE
