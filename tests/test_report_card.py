@@ -1,6 +1,7 @@
 """The model card is the record again, as Markdown that a hub reads; its energy follows from what is declared."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -8,6 +9,7 @@ from huggingface_hub import ModelCard
 
 from ratoon import config, records, report
 from ratoon.config.budget import Budget
+from ratoon.layout import Layout
 from ratoon.records import Choice, Comparison, Flips, Interval, Lineage, Refresh, Verdict
 from ratoon.report import card, energy
 from ratoon.report.beside import Beside, gather
@@ -186,3 +188,19 @@ def test_declaring_power_and_carbon_changes_no_digest_of_those_who_do_not():
     assert set(Budget().model_dump()) == {
         "hours", "money", "flops", "memory", "price", "devices"
     }  # fmt: skip
+
+
+def test_a_refresh_leaves_page_and_card_and_the_card_in_the_models_own_directory(tmp_path):
+    from tasks import promote
+
+    made = refresh()
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    made = made.model_copy(update={"verdict": made.verdict.model_copy(update={"candidate": str(weights)})})
+    base = config.Base(name="nano", row_tokens=8, weights={"kind": "pretrained", "path": "someone/nano"})
+    job = SimpleNamespace(folder=tmp_path / "refresh", base=base, layout=Layout(tmp_path))
+    promote.tell(job, made, {"MLflow: train": "http://127.0.0.1:5000/#/runs/7"})
+    page, card_file = (tmp_path / "refresh" / name for name in ("report.html", report.CARD))
+    assert "127.0.0.1:5000" in page.read_text()
+    assert (weights / "README.md").read_text() == card_file.read_text()
+    assert ModelCard.load(weights / "README.md").data.base_model == "someone/nano"
