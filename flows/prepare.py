@@ -7,7 +7,7 @@ from prefect import flow
 from ratoon.config import Ask
 from tasks.job import resolve
 from tasks.names import run_name
-from tasks.prepare import make_base, make_editions, push_editions
+from tasks.prepare import make_base, make_editions, push_editions, show_funnel
 
 EVERYTHING = Ask()
 
@@ -17,6 +17,7 @@ def prepare(ask: Ask = EVERYTHING) -> dict[str, list[str]]:
     """Ingest, clean and pack what is new in every source, through DVC; push the editions; make the base."""
     root = Path.cwd()
     ran, _ = make_editions(root, ask)
+    show_funnel(root, ask)
     make_base(root, ask)
     if ran and resolve(root, ask)[0].refresh.push:
         push_editions(root)

@@ -1,13 +1,15 @@
 """Sources to their newest clean, packed edition, and the base they are packed for."""
 
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from prefect import task
+from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from ratoon import config, records
-from ratoon.config import Ask, Base, Gguf, Pretrained, Scratch
+from ratoon.config import Ask, Base, Gguf, Pretrained, Scratch, Source
 from ratoon.layout import Layout
 from ratoon.lm.base import check_tokenizer, obtain, weights_folder
 from ratoon.records import Ledger
@@ -106,11 +108,30 @@ def open_job(root: Path, ask: Ask) -> Job:
     return Job(**{**job.__dict__, "folder": folder})
 
 
-def ledgers(job: Job) -> tuple[Ledger, ...]:
+def ledgers(layout: Layout, base: Base, sources: Iterable[Source]) -> tuple[Ledger, ...]:
     """Of every stage of every source, in the order text passes them."""
-    layout = job.layout
     return tuple(
         records.read(place / "ledger.json", Ledger)
-        for source in job.sources
-        for place in (layout.documents(source.name), layout.clean(source.name), layout.rows(job.base.name, source.name))
+        for source in sources
+        for place in (layout.documents(source.name), layout.clean(source.name), layout.rows(base.name, source.name))
     )
+
+
+@task(cache_policy=NO_CACHE)
+def show_funnel(root: Path, ask: Ask) -> None:
+    """What came in, what each reason dropped and what is left, as a table on the Prefect page of the run."""
+    params, base, sources = resolve(root, ask)
+    key = "".join(c if c.isalnum() else "-" for c in params.refresh.line.lower())
+    rows = list(funnel(ledgers(Layout(root), base, sources)))
+    create_table_artifact(key=f"{key}-funnel", table=rows, description="documents and bytes, stage by stage")
+
+
+def funnel(found: Iterable[Ledger]) -> Iterator[dict[str, str | int]]:
+    """A row for what enters a stage, one for each reason to drop, the commonest first, one for what is kept."""
+    for ledger in found:
+        it = ledger.funnel
+        dropped = sorted(it.dropped.items(), key=lambda reason: -reason[1])
+        rows = [("in", it.documents_in, it.bytes_in)]
+        rows += [(f"- {reason}", count, it.dropped_bytes.get(reason, 0)) for reason, count in dropped]
+        for what, documents, size in [*rows, ("kept", it.documents_kept, it.bytes_kept)]:
+            yield {"source": ledger.source, "stage": ledger.stage, "": what, "documents": documents, "bytes": size}

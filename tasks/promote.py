@@ -65,7 +65,7 @@ def conclude(
         started=started.astimezone(UTC).isoformat(timespec="seconds"),
         seconds=seconds,
         params=job.params.model_dump(mode="json"),
-        ledgers=ledgers(job),
+        ledgers=ledgers(job.layout, job.base, job.sources),
         observations=sweep_observations(job),
         curve=result.observations,
         choice=records.read(job.folder / "choice.json", Choice),
