@@ -11,6 +11,7 @@ from ratoon import records, report
 from ratoon.evaluation.forgetting import Matrix
 from ratoon.evaluation.history import Row, Slice
 from ratoon.evaluation.noise import Rise, Sensitivity
+from ratoon.evaluation.periods import Period, Periods, PeriodScore, Slope
 from ratoon.records import Choice, Comparison, Demand, Flips, Interval, Lineage, Refresh, Verdict
 from ratoon.report import beside, lead, pareto
 
@@ -213,6 +214,24 @@ def test_an_alarm_of_the_noise_record_is_an_alarm_on_the_page(page):
     found = words(page[at : page.index("</section>", at)])
     assert "Alarm suffers 3.7 times as much" in found
     assert "+0.046 (+0.036 to +0.056)" in found
+
+
+def test_scores_by_date_and_their_slope_are_the_records(folder):
+    scores = {"base": 2.125, "parent": 2.0625, "candidate": 1.875}
+    record = Periods(
+        cutoff="2024-01-01",
+        periods=(Period(name="after the cut-off", first="2024-01-02", last=None),),
+        scores=(PeriodScore(source="prose", role="general", period="after", documents=31, bytes=9, scores=scores),),
+        slopes=(Slope(source="prose", model="candidate", documents=31, per_year=interval(0.0317)),),
+        undated={"manuals": 4},
+    )
+    records.write(folder / "periods.json", record)
+    html = report.write(refresh(), folder / "report.html").read_text()
+    at = html.index('<section id="periods"')
+    found = words(html[at : html.index("</section>", at)])
+    assert "prose, after 31 2.125 2.062 1.875" in found
+    assert "+0.032 (+0.022 to +0.042)" in found
+    assert "manuals 4 documents" in found
 
 
 # ---------------------------------------------------------------- gain against forgetting
