@@ -132,6 +132,9 @@ def parser() -> argparse.ArgumentParser:
     arms_verb.add_argument("--estimate", action="store_true", help="say what they would cost, and measure nothing")
     asking(arms_verb, ("base", "budget"))
     report_verb = verb("report", commands.show_report, "write the page of the last refresh again, and say where it is")
+    report_verb.add_argument(
+        "--markdown", action="store_true", help="print the model card, with front matter for a hub"
+    )
     report_verb.add_argument("--model", help="registered model (default: the one of params.yaml)")
     as_json(report_verb)
     cli_promote.add(verb)

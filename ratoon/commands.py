@@ -210,8 +210,23 @@ def show_report(asked: argparse.Namespace, root: Path) -> int:
         raise ConfigError(f"no refresh of {line} has come to a verdict yet; run `ratoon refresh`")
     page = report_path(layout, line)
     report.write(last, page)
+    card = report.write_card(last, page.parent, known_as(root, last.base))
+    if asked.markdown:
+        print(json.dumps({"card": str(card)}) if asked.json else card.read_text(encoding="utf-8").rstrip())
+        return DONE
     print(json.dumps({"report": str(page)}) if asked.json else f"{report.summary(last)}\n{pages(page)}")
     return DONE
+
+
+def known_as(root: Path, base: str) -> str | None:
+    """On a hub; None for a base that is not from one, or not declared any more."""
+    from ratoon import config
+    from ratoon.report import hub_name
+
+    try:
+        return hub_name(config.base(root, base), root)
+    except ConfigError:
+        return None
 
 
 def line_of(asked: argparse.Namespace, root: Path) -> str:

@@ -83,10 +83,28 @@ def conclude(
         ),
     )
     finish(job, refresh)
-    pages = {f"MLflow: {what}": page for what, run_id in runs.items() if (page := tracking.link(run_id))}
-    report.write(refresh, job.folder / "report.html", pages)
+    tell(job, refresh, links_of(refresh))
     show(job, refresh)
     return refresh
+
+
+def tell(job: Job, refresh: Refresh, links: dict[str, str]) -> None:
+    """The page, the model card, and the card where a hub and transformers' readers look for it."""
+    report.write(refresh, job.folder / "report.html", links)
+    card = report.write_card(refresh, job.folder, report.hub_name(job.base, job.layout.root))
+    if (model := Path(refresh.verdict.candidate)).is_dir():
+        records.write_text(model / tracking.CARD, card.read_text(encoding="utf-8"))
+
+
+@task(cache_policy=NO_CACHE)
+def tell_again(job: Job, refresh: Refresh) -> None:
+    """With what came after the verdict: the arms."""
+    tell(job, refresh, links_of(refresh))
+
+
+def links_of(refresh: Refresh) -> dict[str, str]:
+    runs = refresh.lineage.mlflow_runs
+    return {f"MLflow: {what}": page for what, run_id in runs.items() if (page := tracking.link(run_id))}
 
 
 def headline(refresh: Refresh) -> dict[str, float]:

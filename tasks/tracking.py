@@ -27,6 +27,7 @@ __all__ = ["Run", "TrackingUnavailable", "Version", "champion", "promote", "regi
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 SAID: dict[Decision, str] = {"promote": "promoted", "refuse": "refused", "ask": "asks"}
+CARD = "README.md"  # in a model's directory
 BATCH = 900  # MLflow takes 1000 metrics, parameters and tags in one request
 FLUSH_SECONDS = 2.0
 PAUSE_SECONDS = 15.0  # between looks at a store that did not answer while a run went on
@@ -380,7 +381,8 @@ def register(line: str, model: Path, run_id: str, tags: Mapping[str, Any] | None
 
 def describe(model: Path) -> dict[str, dict[str, Any]]:
     """Size and digest of each file of a model's directory. Raises ConfigError if it is none."""
-    files = {path.name: path for path in sorted(model.glob("*")) if path.is_file()}
+    # The card tells what was found out about the files after they were registered, and is no part of them.
+    files = {path.name: path for path in sorted(model.glob("*")) if path.is_file() and path.name != CARD}
     if "config.json" not in files or not any(name.endswith(".safetensors") for name in files):
         raise ConfigError(
             f"{model}: not a model transformers loads; config.json and *.safetensors were expected, "

@@ -14,6 +14,14 @@ class Budget(Declared):
     memory: PositiveFloat | None = Field(None, description="GiB at the peak: of the GPU, or of the process on a CPU")
     price: NonNegativeFloat | None = Field(None, description="of one device for one hour; none: money is not known")
     devices: PositiveInt = Field(1, description="paid for while the run lasts; time is measured on one")
+    power: PositiveFloat | None = Field(
+        None,
+        description="watts of one device with its share of the machine while it trains; none: energy is estimated",
+        exclude_if=lambda it: it is None,
+    )
+    carbon: NonNegativeFloat | None = Field(
+        None, description="grams of CO2 equivalent per kWh; none: not worked out", exclude_if=lambda it: it is None
+    )
 
     @model_validator(mode="after")
     def check(self) -> "Budget":

@@ -1,6 +1,7 @@
 """The record as one HTML page: what templates/page.html is given."""
 
 import json
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -8,16 +9,43 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ratoon.config import Role
-from ratoon.records import Comparison, Refresh
-from ratoon.report import dip, facts, figures, terminal, wording
+from ratoon.records import Comparison, Demand, Refresh
+from ratoon.report import (
+    closer_sections,
+    dip,
+    facts,
+    figures,
+    forest,
+    lead,
+    pareto,
+    terminal,
+    wording,
+    writing_sections,
+)
+from ratoon.report.beside import Beside
+from ratoon.report.sections import Section
 
 GROUPS = (
     ("bits_per_byte", "Held-out text, bits per byte", "lower is better"),
     ("accuracy", "Benchmarks, accuracy", "higher is better"),
 )
+# In the order of the page: the proof, then what may be wrong with it, then curiosity.
+SECTIONS: tuple[tuple[str, Callable[[Any], Iterator[Section]]], ...] = (
+    ("matrix", closer_sections.matrix),
+    ("health", writing_sections.health),
+    ("arms", writing_sections.arms),
+    ("periods", closer_sections.periods),
+    ("trajectory", closer_sections.trajectory),
+    ("probes", closer_sections.probes),
+    ("shift", closer_sections.shift),
+    ("noise", closer_sections.noise),
+)
 
 
-def render(refresh: Refresh, links: dict[str, str]) -> str:
+NOTHING = Beside()
+
+
+def render(refresh: Refresh, links: dict[str, str], beside: Beside = NOTHING) -> str:
     """The page. Every value is escaped; a template that asks for what is not there fails here, not in a browser."""
     environment = Environment(
         loader=PackageLoader("ratoon.report", "templates"),
@@ -27,7 +55,7 @@ def render(refresh: Refresh, links: dict[str, str]) -> str:
         lstrip_blocks=True,
     )
     environment.globals["words"] = wording
-    context = {**_evidence(refresh), **_context(refresh)}
+    context = {**_evidence(refresh), **_context(refresh), **_verdict(refresh, beside), **_beside(refresh, beside)}
     html = environment.get_template("page.html").render(refresh=refresh, links=safe(links), **context)
     return html.strip() + "\n"
 
@@ -52,6 +80,36 @@ def _context(refresh: Refresh) -> dict[str, Any]:
     }
 
 
+def _verdict(refresh: Refresh, beside: Beside) -> dict[str, Any]:
+    verdict = refresh.verdict
+    said: dict[str, Demand] = {demand.reason: demand for demand in verdict.demands}
+    return {
+        "decision": lead.WORDS[verdict.decision],
+        "title": lead.TITLES[verdict.decision],
+        "paragraph": lead.paragraph(refresh),
+        "by_hand": lead.command(refresh),
+        "reasons": [(reason, said.get(reason)) for reason in verdict.reasons],
+        "outcomes": verdict.outcomes,
+        "scores_file": beside.address("assess/gate.json"),
+    }
+
+
+def _beside(refresh: Refresh, beside: Beside) -> dict[str, Any]:
+    arms = pareto.arms(beside.found["arms"]) if "arms" in beside.found else []
+    found = [pareto.place(it) for it in beside.earlier] + [pareto.place(refresh, here=True)]
+    places = [it for it in found if it is not None]
+    gate = refresh.params.get("promote") or {}
+    picture = pareto.picture([*arms, *places], gate.get("max_general_loss"), gate.get("min_domain_gain"))
+    flips = refresh.verdict.flips
+    return {
+        "beside": beside,
+        "pareto": picture if places else None,
+        "flipped": [(f, shown) for f in flips if (shown := beside.flipped.get((f.against, f.benchmark, f.source)))],
+        "flips_file": beside.address(*(f.file for f in flips)),
+        "sections": [s for name, make in SECTIONS if name in beside.found for s in make(beside.found[name])],
+    }
+
+
 def _evidence(refresh: Refresh) -> dict[str, Any]:
     curves = facts.curves(refresh)
     return {
@@ -67,17 +125,18 @@ def _evidence(refresh: Refresh) -> dict[str, Any]:
     }
 
 
-def _groups(refresh: Refresh) -> list[tuple[str, str, list[tuple[Comparison, Markup]]]]:
-    """The comparisons of each metric with their bars, which share one scale within a metric."""
+def _groups(refresh: Refresh) -> list[tuple[str, str, list[tuple[Comparison, Markup]], Markup]]:
+    """The comparisons of each metric with their bars, which share one scale within a metric, and all in one plot."""
     made, number = [], 0
     for metric, title, better in GROUPS:
         chosen = [c for c in refresh.verdict.comparisons if c.metric == metric]
         by, rows = figures.scale(chosen, _limits(refresh.params, metric)), []
+        asked = forest.limits(chosen, refresh.verdict.demands, by.limits)
         for comparison in chosen:
             rows.append((comparison, figures.change_bar(comparison, by, number)))
             number += 1
         if rows:
-            made.append((title, better, rows))
+            made.append((title, better, rows, forest.plot(chosen, asked, f"forest-{metric}")))
     return made
 
 

@@ -4,7 +4,7 @@ import textwrap
 
 from ratoon.config import Role
 from ratoon.records import Choice, Comparison, Interval, Refresh
-from ratoon.report import dip, facts, wording
+from ratoon.report import dip, facts, lead, wording
 
 WIDTH = 80
 INDENT = 12
@@ -12,8 +12,7 @@ INDENT = 12
 
 def summary(refresh: Refresh) -> str:
     """Ratio and why, both kinds of text before and after, the verdict and its reasons, the version."""
-    said = "PROMOTED" if refresh.verdict.promoted else "REFUSED"
-    lines = [f"{said}  {version(refresh)}", ""]
+    lines = [f"{lead.WORDS[refresh.verdict.decision].upper()}  {version(refresh)}", ""]
     lines += _entry("ratio", _ratio(refresh))
     roles: tuple[Role, ...] = ("domain", "general")
     for role in roles:
@@ -24,6 +23,8 @@ def summary(refresh: Refresh) -> str:
     lines += _entry("predicted", *(_prediction(p) for p in facts.predictions(refresh)))
     lines += _entry("one more" if refresh.choice.further else "", _further(refresh.choice))
     lines += _entry("why" if refresh.verdict.reasons else "", *refresh.verdict.reasons)
+    by_hand = lead.command(refresh)
+    lines += _entry("to promote" if by_hand else "", by_hand or "")
     lines += _entry("notes" if refresh.choice.warnings else "", _notes(refresh.choice.warnings))
     lines += _entry("took", _took(refresh))
     return "\n".join(lines)
@@ -34,6 +35,8 @@ def version(refresh: Refresh) -> str:
     if refresh.version is None:
         return f"candidate of {refresh.line}, not registered"
     name = f"{refresh.line} version {refresh.version}"
+    if refresh.verdict.decision == "ask":
+        return f"{name} is the challenger; the champion stays until a person decides"
     return f"{name} is the champion" if refresh.verdict.promoted else f"{name}; the champion stays"
 
 

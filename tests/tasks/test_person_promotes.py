@@ -107,6 +107,13 @@ def test_weights_that_are_not_those_judged_are_not_promoted(run_id, tmp_path):
     assert tracking.champion("swapped") is None
 
 
+def test_a_card_written_beside_the_weights_later_leaves_them_what_was_judged(run_id, tmp_path):
+    folder = model(tmp_path / "a")
+    version = tracking.register("carded", folder, run_id)
+    (folder / "README.md").write_text("# a card")
+    assert tracking.intact("carded", version).version == version
+
+
 def test_a_version_that_does_not_load_is_not_promoted(run_id, tmp_path):
     folder = model(tmp_path / "a")
     (folder / "config.json").write_text('{"model_type": "no-such-kind"}')
