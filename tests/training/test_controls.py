@@ -3,7 +3,7 @@
 import pytest
 
 from ratoon import records
-from ratoon.config import TrainConfig
+from ratoon.config import ConfigError, TrainConfig
 from ratoon.config.arms import Seeded, Trained
 from ratoon.lm.fresh import forget
 from ratoon.lm.load import load_model
@@ -33,6 +33,12 @@ def test_a_control_differs_from_the_target_in_one_thing(request_for, tmp_path):
     fresh = control("scratch", Seeded(seed=7), target, target.recipe, tmp_path / "d")
     assert differing(fresh, target) == {"name", "out", "recipe.trunk", "model"}
     assert len({one.identity() for one in (plain, other, less, fresh)}) == 4
+
+
+def test_a_second_seed_that_is_the_first_is_refused(request_for, tmp_path):
+    target = request_for(seed=1)
+    with pytest.raises(ConfigError, match=r"^params\.yaml: arms\.second_seed\.seed: 1, and .* give another$"):
+        control("second_seed", Seeded(), target, target.recipe, tmp_path)
 
 
 def test_random_weights_have_no_parent_to_be_held_near_and_no_trunk(request_for, tmp_path):
