@@ -25,6 +25,8 @@ def control(name: str, asked: Trained, target: Request, recipe: TrainConfig, fol
         changes["tokens"] = asked.tokens
     moved: dict[str, Any] = {"name": f"{target.name}-{name}", "out": str(folder / "train")}
     used = target.recipe
+    if name in SHARES:  # phases have shares of their own
+        changes["mixture"] = used.mixture.model_copy(update={"phases": ()}).model_dump()
     if isinstance(asked, Seeded) and name == "second_seed":
         if asked.seed == used.seed:  # it would be the candidate itself, and noise nothing
             raise ConfigError(
