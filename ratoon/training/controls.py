@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ratoon import records
-from ratoon.config import TrainConfig
+from ratoon.config import ConfigError, TrainConfig
 from ratoon.config.arms import Seeded, Trained
 from ratoon.config.forgetting import Forgetting
 from ratoon.lm.fresh import forget
@@ -25,7 +25,14 @@ def control(name: str, asked: Trained, target: Request, recipe: TrainConfig, fol
         changes["tokens"] = asked.tokens
     moved: dict[str, Any] = {"name": f"{target.name}-{name}", "out": str(folder / "train")}
     used = target.recipe
+    if name in SHARES:  # phases have shares of their own
+        changes["mixture"] = used.mixture.model_copy(update={"phases": ()}).model_dump()
     if isinstance(asked, Seeded) and name == "second_seed":
+        if asked.seed == used.seed:  # it would be the candidate itself, and noise nothing
+            raise ConfigError(
+                f"params.yaml: arms.second_seed.seed: {asked.seed}, and the candidate was trained with train.seed "
+                f"{used.seed}; give another"
+            )
         changes["seed"] = asked.seed
     elif isinstance(asked, Seeded):
         # What holds a model near its parent, or adds to it, has nothing to hold or to add to.

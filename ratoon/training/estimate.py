@@ -89,6 +89,7 @@ class Estimate(Record):
     disk_bytes: int = Field(description="at most at once: those that are kept, the trunk, and one being written")
     extrapolated: bool = Field(description="micro_rows were more than there was time to try")
     processes: int = Field(1, description="that share the run; memory is of each")
+    rows_per_step: int | None = Field(None, description="None: it was not recorded")
 
     @property
     def tokens_per_second(self) -> float:
@@ -147,6 +148,7 @@ def estimate(request: Request, probe: Probe) -> Estimate:
         + max(probe.checkpoint_bytes, probe.weights_bytes),
         extrapolated=any(micro > probe.of(parts).passes[-1].rows for parts in counts),
         processes=probe.ranks,
+        rows_per_step=recipe.rows_per_step,
     )
 
 
@@ -253,14 +255,13 @@ def bundle_cost(bundle: Sequence[Group], probe: Probe, stacks: Mapping[tuple[str
     first, members = bundle[0], len(bundle)
     if members == 1:
         return group_cost(first, probe)
-    stack, tokens = stacks[first.request.label, members], group_tokens(first)
-    seconds = (
-        stack.start_seconds
-        + tokens / first.request.step_tokens * stack.step_seconds
-        + members * (1 + len(first.horizons)) * evaluation_seconds(probe)
-    )
+    stack, counts = stacks[first.request.label, members], group_steps(first)
+    # Steps of shorter rows, of which a stack's are not measured, cost as much less as those of a proxy alone.
+    steps = train_seconds(first.request, probe, counts) / step_seconds(first.request, probe)
+    evaluating = members * (1 + len(first.horizons)) * evaluation_seconds(probe)
+    seconds = stack.start_seconds + steps * stack.step_seconds + evaluating
     # The trunks keep themselves in memory while their branches run.
-    return GroupCost(seconds, members * float(probe.flops_per_token) * tokens, stack.peak_bytes + stack.state_bytes)
+    return GroupCost(seconds, members * flops(first.request, probe, counts), stack.peak_bytes + stack.state_bytes)
 
 
 def estimate_sweep(

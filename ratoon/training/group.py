@@ -18,6 +18,7 @@ from pydantic import PositiveInt
 
 from ratoon import records
 from ratoon.config import ConfigError, Declared
+from ratoon.config.faults import Faults
 from ratoon.records import Observation
 from ratoon.stream.rows import Rows
 from ratoon.training.alone import Alone
@@ -89,7 +90,10 @@ def branches(group: Group) -> bool:
 
 def table_of(group: Group) -> Path:
     """Where a finished group's observations are; its folder may hold those of other questions too."""
-    request = group.request.model_copy(update={"recipe": group.request.recipe.essence()})
+    recipe = group.request.recipe.essence()
+    if (spike := group.request.recipe.faults.spike) is not None:  # it decides where a group ends
+        recipe = recipe.model_copy(update={"faults": Faults(spike=spike)})
+    request = group.request.model_copy(update={"recipe": recipe})
     return Path(request.out) / f"observations-{group.model_copy(update={'request': request}).digest()}.csv"
 
 

@@ -76,6 +76,7 @@ def in_memory(found: Estimate, probe: Probe, limit: float) -> str:
     used = found.memory
     if max(used.evaluation, used.checkpoint) > limit:
         return f"{used.highest} needs this whatever train.micro_rows: take a smaller base, or rows of fewer tokens"
-    rows = [n for n in range(1, found.micro_rows) if found.micro_rows % n == 0]
+    # On ranks micro_rows is what one has of a step, which need not divide it; what is asked for must.
+    rows = [n for n in range(1, found.micro_rows) if (found.rows_per_step or found.micro_rows) % n == 0]
     fitting = [n for n in rows if at_rows(probe.passes, n).peak_bytes <= limit]
     return f"train.micro_rows {max(fitting)} fits (now {found.micro_rows})" if fitting else "not even one row fits"

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from ratoon.training.supervise import MEANING
+
 POLL_SECONDS = 0.1
 LAST_SECONDS = 2.0  # for ranks that ended at the same step, or found the same mistake
 ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -31,12 +33,14 @@ def launch(request: Path, count: int) -> int:
                 rank.send_signal(number)
 
     before = {number: signal.signal(number, pass_on) for number in ASKING}
+    ended = list[int]()
     try:
-        failed = wait(ranks)
+        ended = wait(ranks)
     finally:
-        end(ranks)
+        ended += end(ranks)
         for asking, handler in before.items():
             signal.signal(asking, handler)
+    failed = cause(ranks, ended)
     if failed is None:
         return 0
     if failed > 0:
@@ -93,25 +97,39 @@ def free_port() -> int:
         return int(held.getsockname()[1])
 
 
-def wait(ranks: list[Rank]) -> int | None:
-    """The rank that failed first; None: none did."""
+def wait(ranks: list[Rank]) -> list[int]:
+    """The rank that failed first, or several that did at one look; none where all ended well."""
     while True:
         codes = [rank.poll() for rank in ranks]
         if failed := [number for number, code in enumerate(codes) if code]:
-            return failed[0]
+            return failed
         if all(code == 0 for code in codes):
-            return None
+            return []
         time.sleep(POLL_SECONDS)
 
 
-def end(ranks: list[Rank]) -> None:
-    """Those that are left. Not gently: they wait for what will not come, and checkpoints are whole at any moment."""
+def cause(ranks: list[Rank], ended: list[int]) -> int | None:
+    """The rank to tell of, of those that ended by themselves, in their order; None: none failed.
+
+    One whose connection broke has no letter and often ends before the one it is broken with, whose letter is the cause.
+    """
+    codes = {number: int(ranks[number].returncode) for number in ended if ranks[number].returncode}
+    told = [number for number, code in codes.items() if code < 0 or code in MEANING]
+    return next(iter([*told, *codes]), None)
+
+
+def end(ranks: list[Rank]) -> list[int]:
+    """Those that are left; which of them ended by themselves. Not gently: they wait for what will not come, and
+    checkpoints are whole at any moment."""
     until = time.monotonic() + LAST_SECONDS
+    left = [number for number, rank in enumerate(ranks) if rank.poll() is None]
     while any(rank.poll() is None for rank in ranks) and time.monotonic() < until:
         time.sleep(POLL_SECONDS)
+    ended = [number for number in left if ranks[number].poll() is not None]
     for rank in ranks:
         if rank.poll() is None:
             rank.kill()
         rank.wait()
         if rank.stdin:
             rank.stdin.close()
+    return ended

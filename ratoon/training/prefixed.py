@@ -39,13 +39,16 @@ class Prefixed:
                 f"{WHERE}.until_share: {asked.until_share:g} of {request.steps} steps is none; raise it, or leave "
                 f"prefix out"
             )
-        if strange := sorted({*asked.sources} - {*self.order.names}):
-            raise ConfigError(f"{WHERE}.sources: {unknown('source', strange[0], list(self.order.names))}")
+        if strange := sorted({*asked.sources} - {*request.portions}):
+            raise ConfigError(f"{WHERE}.sources: {unknown('source', strange[0], sorted(request.portions))}")
         for number, name in enumerate(self.order.names):
             rows = mixture.rows[name]
             if name in (asked.sources or (name,)):
                 assert isinstance(rows, Rows)
                 self.sources[number] = Prefixes(rows)
+        if all(each is None for each in self.sources):  # those that are named have no share in this run
+            self.until = 0
+            return
         longest = self.longest(request.recipe.attention == "document")
         check_context(Path(request.model), longest, self.row_tokens)
         self.context = max(longest, self.row_tokens)

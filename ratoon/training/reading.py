@@ -205,8 +205,8 @@ def courses_of(
     Where the run does not read a source to its end, what is ordered is what it would have read in uniform order: the
     first rows of all by their score would be another choice of text.
     """
-    if strange := sorted({*asked.sources} - {*rows}):
-        raise ConfigError(f"{WHERE}.curriculum.sources: {unknown('source', strange[0], sorted(rows))}")
+    if strange := sorted({*asked.sources} - {*request.portions}):
+        raise ConfigError(f"{WHERE}.curriculum.sources: {unknown('source', strange[0], sorted(request.portions))}")
     ordered = asked.sources or [name for name in rows if has_score(rows[name], asked.score)] or sorted(rows)[:1]
     head = order.read_before(round((asked.share or 0) * run_rows))
     courses = {}

@@ -140,6 +140,8 @@ class Stack:
                 # What a run evaluates and saves are its own parameters: they now are parts of the stack.
                 member[name].data = self.weights[name][m]
         self.optimizer = new_optimizer(self.weights, runs)
+        for run in runs:
+            run.state.optimizer.state.clear()  # made with the run, and held here from now on
 
     def advance(self, until: int, steps: int, reports: Sequence[Report]) -> None:
         schedule, step_tokens = self.recipe.schedule, self.runs[0].request.step_tokens

@@ -3,11 +3,12 @@
 import pytest
 
 from ratoon import records
-from ratoon.config import TrainConfig
+from ratoon.config import ConfigError, TrainConfig
 from ratoon.config.arms import Seeded, Trained
 from ratoon.lm.fresh import forget
 from ratoon.lm.load import load_model
 from ratoon.training.controls import control, same_request
+from ratoon.training.reading import Reading
 from ratoon.training.request import Result, Trunk
 from ratoon.training.run import train
 
@@ -33,6 +34,21 @@ def test_a_control_differs_from_the_target_in_one_thing(request_for, tmp_path):
     fresh = control("scratch", Seeded(seed=7), target, target.recipe, tmp_path / "d")
     assert differing(fresh, target) == {"name", "out", "recipe.trunk", "model"}
     assert len({one.identity() for one in (plain, other, less, fresh)}) == 4
+
+
+@pytest.mark.parametrize(("name", "share", "other"), [("domain_only", 1.0, "general"), ("replay_only", 0.0, "domain")])
+def test_an_arm_of_one_role_reads_it_alone_whatever_the_phases_of_the_target(name, share, other, request_for, tmp_path):
+    target = request_for(share=share, mixture={"phases": [{"until": 0.5, "share": 0.5}]})
+    assert other in Reading(target).account(target.steps)
+    alone = control(name, Trained(), target, target.recipe, tmp_path)
+    assert other not in Reading(alone).account(alone.steps)
+    assert control("second_seed", Seeded(), target, target.recipe, tmp_path).recipe.mixture == target.recipe.mixture
+
+
+def test_a_second_seed_that_is_the_first_is_refused(request_for, tmp_path):
+    target = request_for(seed=1)
+    with pytest.raises(ConfigError, match=r"^params\.yaml: arms\.second_seed\.seed: 1, and .* give another$"):
+        control("second_seed", Seeded(), target, target.recipe, tmp_path)
 
 
 def test_random_weights_have_no_parent_to_be_held_near_and_no_trunk(request_for, tmp_path):

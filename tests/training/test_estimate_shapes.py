@@ -4,6 +4,7 @@ import forked
 import on_ranks
 import pytest
 
+from ratoon.config import TrainConfig
 from ratoon.config.mixture import Length, MixtureConfig
 from ratoon.report import estimate as words
 from ratoon.training import guard
@@ -14,6 +15,7 @@ from ratoon.training.meter import Reading
 from ratoon.training.probe import Probe, Shorter, tried
 from ratoon.training.ranks import joined
 from ratoon.training.stack_probe import StackProbe, try_stack
+from ratoon.training.stacked import Stack
 from tasks.estimate import one_process
 
 GIB = 2**30
@@ -134,6 +136,37 @@ def test_a_stack_costs_its_own_steps_and_not_its_members(request_for, probe):
     assert found.flops == 6000 * found.tokens
     assert found.memory_bytes == 10 * GIB + GIB  # of the one alone, with its trunk
     assert "2 in stacks" in " ".join(words.sweep_text(found).split())
+
+
+def test_a_stack_of_growing_rows_is_measured_on_whole_ones_and_its_short_steps_cost_less(
+    request_for, probe, monkeypatch
+):
+    mixture = MixtureConfig(lengths=(Length(until=6 * STEP, row_tokens=8),))
+    seen, gradients = [], Stack.gradients
+
+    def watched(self, number):
+        seen.append(self.runs[0].batch_at(number).tokens.shape[1])
+        return gradients(self, number)
+
+    monkeypatch.setattr(Stack, "gradients", watched)
+    requests = [request_for(f"{n}", tokens=40 * STEP, mixture=mixture) for n in range(2)]
+    try_stack(tuple(requests))
+    assert set(seen) == {16}
+    groups = [group_of(request, 20, 40) for request in requests]
+    stack = StackProbe(members=2, start_seconds=11, step_seconds=3, peak_bytes=5 * GIB, state_bytes=GIB)
+    found = estimate_sweep(groups, {"tiny": probe}, 1, [groups], {("tiny", 2): stack})
+    counts = group_steps(groups[0])
+    assert counts[2] == 6
+    assert found.seconds == pytest.approx(11 + (counts[1] + 6 * 5 / 10) * 3 + 2 * 3 * 10)
+    assert found.flops == 2 * (counts[1] * 6000 + 6 * 5000) * STEP
+
+
+def test_fewer_rows_that_are_named_divide_the_step_also_on_ranks(request_for, probe):
+    three = probe.model_copy(update={"ranks": 3, "passes": tuple(line(n, n, 2 + n) for n in (1, 2, 3, 6))})
+    request = request_for(processes=3, rows_per_step=16, tokens=2 * 256, budget={"memory": 5.5})  # 3 rows would fit
+    (passed,) = guard.excesses(estimate(request, three), three, request.recipe.budget)
+    assert passed.fits == "train.micro_rows 2 fits (now 6)"
+    TrainConfig.model_validate({**request.recipe.model_dump(), "micro_rows": 2})
 
 
 def test_a_stack_is_measured_on_steps_of_its_own(request_for):

@@ -28,6 +28,16 @@ def test_a_source_that_is_not_read_and_a_format_of_another_day_are_refused(prefi
         Run(prefixed_for(rows=behind(format=9)))
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_named_source_without_a_share_in_a_run_is_no_mistake(prefixed_for, request_for, share):
+    both, one = (Loss(prefix=Prefix(until_share=1, sources=names)) for names in (("domain", "general"), ("domain",)))
+    found = [Run(prefixed_for(f"{n}", share=share, loss=loss)) for n, loss in enumerate((both, one))]
+    assert [run.batch_at(0).silent is not None for run in found] == [True, share == 1]
+    if not share:
+        plain = Run(request_for("plain", share=share)).batch_at(0)
+        assert (found[1].batch_at(0).tokens == plain.tokens).all()
+
+
 @pytest.mark.parametrize(("attention", "longest"), [("row", 16 + 12), ("document", 16 + 10)])
 def test_rows_longer_than_the_model_reads_are_refused(prefixed_for, behind, tiny, tmp_path, attention, longest):
     rows = behind(lambda document: [7] * (10 if document % 2 else 2))

@@ -215,6 +215,12 @@ def test_text_that_is_repeated_is_ordered_in_every_epoch_the_run_ends(scored_req
     assert not (np.diff(scores[80:]) >= 0).all()  # begun and not ended: by lot
 
 
+def test_an_order_of_a_source_without_a_share_in_a_run_is_no_mistake(scored_request):
+    asked = {"curriculum": {"score": "good", "sources": ["general"]}}
+    reading = Reading(scored_request(share=1.0, mixture=asked))
+    assert not reading.mixture.order.courses
+
+
 def test_the_ranks_are_worked_out_once_and_mapped(scored_request):
     request = scored_request(mixture={"curriculum": {"score": "good"}})
     first = Reading(request).mixture.order.courses["general"].ranked

@@ -35,7 +35,7 @@ from pathlib import Path
 from ratoon.training import launch
 popen = subprocess.Popen
 words = iter(sys.argv[1:])
-launch.LAST_SECONDS = 0.2
+launch.LAST_SECONDS = 0.6
 launch.subprocess.Popen = lambda command, **rest: popen([sys.executable, "-c", {child!r}, next(words)], **rest)
 sys.exit(launch.launch(Path("request.json").absolute(), len(sys.argv) - 1))
 """
@@ -94,6 +94,14 @@ def test_a_rank_that_a_signal_ended_ends_the_launcher_by_that_signal(started, tm
     os.kill(second, signal.SIGKILL)
     assert process.wait(20) == -signal.SIGKILL
     assert not lives(first)
+
+
+@pytest.mark.parametrize(("end", "code"), [("os._exit(3)", 3), ("os.kill(os.getpid(), 9)", -signal.SIGKILL)])
+def test_a_rank_that_lost_another_is_not_taken_for_the_cause(end, code, started):
+    late = f"print('ratoon: of rank 1', file=sys.stderr); sys.stderr.flush(); time.sleep(0.15); {end}"
+    process = started("print('Connection closed by peer', file=sys.stderr); os._exit(1)", late)
+    assert process.wait(20) == code
+    assert b"ratoon: of rank 1\n" in process.stderr.read() or code < 0
 
 
 def test_a_signal_that_asks_to_end_reaches_each_rank_once(started, tmp_path):

@@ -55,6 +55,13 @@ def test_each_of_a_stack_is_itself_alone_whatever_its_share_and_rate(request_for
         assert apart(weights(stack.runs[n]), alone(request_for(f"alone-{n}", **one))) < 1e-6
 
 
+def test_moments_are_held_once(request_for):
+    stack = Stack([Run(request_for(f"{n}", share=n / 4)) for n in (1, 2)])
+    held = [stack.optimizer, *(run.state.optimizer for run in stack.runs)]
+    count = sum(value.numel() for one in held for kept in one.state.values() for value in kept.values() if value.ndim)
+    assert count == 2 * sum(weight.numel() for weight in stack.weights.values())
+
+
 def test_gradients_are_clipped_by_each_runs_own_norm(request_for):
     loud, calm = (Run(request_for(name, max_norm=1e-3)) for name in ("loud", "calm"))
     with torch.no_grad():

@@ -91,6 +91,18 @@ def test_a_spike_is_the_proxys_own_failure_where_the_rule_is_set(together, reque
     assert all(" after a median of " in stopped(one).reason for one in groups)
 
 
+def test_a_proxy_that_spiked_by_one_rule_is_run_again_by_another(request_for):
+    def by(spike):
+        return group_of(request_for("a", learning_rate=1.0, faults={"spike": spike}), 20)
+
+    strict = by(Spike(window=8, deviations=0.01))
+    assert not any(one.finished for one in run_group(strict))
+    for other in (by(Spike(window=8, deviations=1e9)), by(None)):
+        assert any(one.finished for one in run_group(other))
+        assert stopped(other) is None
+    assert stopped(strict) is not None
+
+
 def test_a_branch_says_nothing_of_what_the_trunk_is_measured_by(request_for):
     walk = group.Walk(group_of(request_for(faults={"spike": Spike(window=8)}), 20))
     for loss in (3.0, 2.9):
