@@ -233,11 +233,15 @@ def test_an_arm_that_was_killed_goes_on_and_one_that_is_there_costs_nothing(proj
     assert tracked.runs == []
 
 
+def at_the_share_of_the_candidate(monkeypatch):
+    """As where the share chosen is an arm's: then that arm is the candidate."""
+    monkeypatch.setattr(tasks.arms, "SHARES", {"domain_only": 0.5})
+
+
 def test_the_same_request_as_the_candidates_is_not_trained_again(project, tracked, monkeypatch):
     monkeypatch.setattr(tasks.train, "supervise", None)
-    file = project / "params.yaml"
-    file.write_text(yaml.safe_dump({**PARAMS, "arms": {"second_seed": {"seed": 0}}}))
-    _, found = run_arms(project)
+    at_the_share_of_the_candidate(monkeypatch)
+    _, found = run_arms(project, "domain_only")
     (arm,) = found.arms
     assert {item.outcome for item in arm.comparisons} == {"tie"}
     assert all(item.difference.value == 0 for item in arm.comparisons)
@@ -315,13 +319,14 @@ def answers(folder):
 
 def test_every_arm_is_asked_in_its_own_prompt_as_parent_and_candidate_are(project, monkeypatch):
     study = with_quiz(project, monkeypatch)
-    asked = {"second_seed": {"seed": 0}, "few_shot": {"max_overlap": 0}}  # the candidate; the parent, shown nothing
+    at_the_share_of_the_candidate(monkeypatch)
+    asked = {"domain_only": {}, "few_shot": {"max_overlap": 0}}  # the candidate; the parent, shown nothing
     (project / "params.yaml").write_text(yaml.safe_dump({**PARAMS, "arms": asked}))
     study, found = run_arms(project)
-    for arm, own in (("second_seed", "candidate"), ("few_shot", "parent")):
+    for arm, own in (("domain_only", "candidate"), ("few_shot", "parent")):
         assert answers(study.folder(arm) / "scores") == pytest.approx(answers(study.scores(own)), abs=1e-3)
     assert [len(arm.comparisons) for arm in found.arms] == [5, 5]
-    assert {item.outcome for arm in found.arms if arm.name == "second_seed" for item in arm.comparisons} == {"tie"}
+    assert {item.outcome for arm in found.arms if arm.name == "domain_only" for item in arm.comparisons} == {"tie"}
 
 
 def test_an_arm_is_scored_by_the_runner_that_scored_the_candidate(project, monkeypatch):
