@@ -10,7 +10,7 @@ import yaml
 def prefixed(new_project):
     made = new_project(
         "prefixed",
-        120_000,
+        400_000,
         prepare={"prefixes": {"field": "source"}},
         train={"tokens": 24_576, "loss": {"prefix": {"until_share": 0.5}}},
     )
