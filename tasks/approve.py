@@ -14,6 +14,7 @@ from ratoon.evaluation import history
 from ratoon.layout import Layout
 from ratoon.lm.load import load_model, load_tokenizer
 from tasks import tracking
+from tasks.names import artifact_key
 from tasks.retry import weather
 
 
@@ -45,8 +46,7 @@ def approve(root: Path, asked: Approval) -> Promoted:
         remember(Layout(root).history(line), line, asked.version)
     report = found.tags.get("report")
     if report and Path(report).exists():
-        key = "".join(c if c.isalnum() else "-" for c in line.lower())
-        create_link_artifact(key=f"{key}-report", link=Path(report).as_uri(), link_text="report")
+        create_link_artifact(key=artifact_key(line, "report"), link=Path(report).as_uri(), link_text="report")
     return Promoted(line, asked.version, before.version if before else None, report, notes)
 
 

@@ -1,4 +1,4 @@
-"""What flow runs are called on the page."""
+"""What flow runs and artifacts are called on the page."""
 
 from prefect.runtime import flow_run
 
@@ -11,3 +11,8 @@ def run_name() -> str:
     words = [str(asked.pop(name)) for name in ("base", "budget") if name in asked]
     words += [name if value is True else f"{name} {value}" for name, value in asked.items()]
     return " ".join([str(flow_run.flow_name), *words])
+
+
+def artifact_key(line: str, what: str) -> str:
+    """Prefect takes small letters, digits and dashes."""
+    return "".join(c if c.isalnum() else "-" for c in line.lower()) + f"-{what}"

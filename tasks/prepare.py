@@ -19,6 +19,7 @@ from ratoon.training.supervise import supervise
 from tasks import tracking, versions
 from tasks.job import Job, corpora, folder_of, resolve
 from tasks.live import stage
+from tasks.names import artifact_key
 from tasks.retry import weather
 
 STAGE = re.compile(r"(?:Running stage|Stage) '([^']+)'")  # what DVC says of each, run or skipped
@@ -121,9 +122,9 @@ def ledgers(layout: Layout, base: Base, sources: Iterable[Source]) -> tuple[Ledg
 def show_funnel(root: Path, ask: Ask) -> None:
     """What came in, what each reason dropped and what is left, as a table on the Prefect page of the run."""
     params, base, sources = resolve(root, ask)
-    key = "".join(c if c.isalnum() else "-" for c in params.refresh.line.lower())
     rows = list(funnel(ledgers(Layout(root), base, sources)))
-    create_table_artifact(key=f"{key}-funnel", table=rows, description="documents and bytes, stage by stage")
+    key = artifact_key(params.refresh.line, "funnel")
+    create_table_artifact(key=key, table=rows, description="documents and bytes, stage by stage")
 
 
 def funnel(found: Iterable[Ledger]) -> Iterator[dict[str, str | int]]:

@@ -14,6 +14,7 @@ from ratoon.records import Choice, Lineage, Observation, Refresh, Verdict
 from ratoon.training.request import Result
 from tasks import tracking, versions
 from tasks.job import Job, digest, finish
+from tasks.names import artifact_key
 from tasks.prepare import ledgers, path_of
 from tasks.retry import weather
 
@@ -122,6 +123,6 @@ def sweep_observations(job: Job) -> tuple[Observation, ...]:
 
 def show(job: Job, refresh: Refresh) -> None:
     """On the Prefect page of the run."""
-    key = "".join(c if c.isalnum() else "-" for c in job.line.lower())
-    create_markdown_artifact(key=f"{key}-verdict", markdown=f"```\n{report.summary(refresh)}\n```")
-    create_link_artifact(key=f"{key}-report", link=(job.folder / "report.html").resolve().as_uri(), link_text="report")
+    create_markdown_artifact(key=artifact_key(job.line, "verdict"), markdown=f"```\n{report.summary(refresh)}\n```")
+    page = (job.folder / "report.html").resolve().as_uri()
+    create_link_artifact(key=artifact_key(job.line, "report"), link=page, link_text="report")

@@ -17,7 +17,9 @@ class AssessConfig(Declared):
     choices: PositiveInt = Field(4, ge=2, description="passages to choose from in a multiple-choice item")
     items: PositiveInt = Field(200, description="multiple-choice items per source")
     bootstrap: PositiveInt = Field(
-        2000, ge=200, description="not read any more: intervals are worked out, not drawn; older params.yaml name it"
+        2000,
+        ge=200,
+        description="draws for history, noise and periods; the gate's own intervals are worked out, not drawn",
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of intervals; the gate tests at half of the rest")
     seed: int = 0
