@@ -31,6 +31,9 @@ def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
     params, base, sources = resolve(root, ask)
     targets = [f"pack@{base.name}-{source.name}" for source in sources]
     targets += [f"clean-watched@{name}" for name in params.refresh.watch]
+    for name in (*(source.name for source in sources), *params.refresh.watch):
+        # A stage depends on the folder for files dropped in; a source of packages or a hub alone has none yet.
+        (root / "data" / "raw" / name).mkdir(parents=True, exist_ok=True)
     passed: set[str] = set()
     # Ingest, score, clean, pack of each, the tokenizer and the scorers that are kept; two stages of what is watched.
     total = 4 * len(sources) + 2 + 2 * len(params.refresh.watch)
