@@ -17,6 +17,7 @@ from flows.train import train
 from ratoon.config import Ask
 from ratoon.records import Verdict, read
 from tasks import tracking
+from tasks.assess import build_suite
 from tasks.estimate import check_budget
 from tasks.history import look_back, look_closer, remember
 from tasks.job import alone, latest, question_answered
@@ -39,6 +40,7 @@ def refresh(ask: Ask = DEFAULT) -> State:
     check_budget(job)  # before the sweep too: what cannot end is not worth one
     with alone(job), tracking.run(job.line, f"refresh {started:%Y-%m-%d %H:%M}", kind="refresh") as run:
         run.params(job.params.model_dump(mode="json"))
+        build_suite(job)
         with timed(seconds, "sweep"):
             sweep(ask, run.id)
         with timed(seconds, "train"):

@@ -40,13 +40,7 @@ def score_both(job: Job, candidate: Path) -> Scored:
     And the champion, where it is another model than the parent: its users are who an answer flips for.
     """
     out = job.folder / "assess"
-    benchmarks = [config.benchmark(job.layout.root, path.stem) for path in declared(job)]
-    sources = {
-        share.name: (s.role, job.layout.clean(s.name) / share.folder)
-        for s in job.sources
-        for share in shares(s, job.layout.clean(s.name))
-    }
-    suite.build(benchmarks, sources, job.params.assess, out / "suite", job.layout.root)
+    build_suite(job)
     models = {"parent": job.parent, "candidate": candidate}
     champion = tracking.champion(job.line)
     if champion is not None and champion.path.resolve() != job.parent.resolve():
@@ -67,6 +61,21 @@ def score_both(job: Job, candidate: Path) -> Scored:
                     raise
                 fault = str(error)
     return Scored(folders, models, fault)
+
+
+def build_suite(job: Job) -> None:
+    """What both will be asked, from held-out text. Raises ConfigError where a source has too little of it.
+
+    A refresh does this before its sweep too: hours of training are a high price for learning that there is nothing
+    to score.
+    """
+    benchmarks = [config.benchmark(job.layout.root, path.stem) for path in declared(job)]
+    sources = {
+        share.name: (s.role, job.layout.clean(s.name) / share.folder)
+        for s in job.sources
+        for share in shares(s, job.layout.clean(s.name))
+    }
+    suite.build(benchmarks, sources, job.params.assess, job.folder / "assess" / "suite", job.layout.root)
 
 
 def score_one(job: Job, model: Path, asked: Path, out: Path, report: Report) -> None:

@@ -99,6 +99,16 @@ def test_nothing_new_ends_in_seconds_and_says_so(first, project):
     assert project.latest()[1] == first[0]
 
 
+def test_too_little_held_out_text_is_told_before_anything_is_trained(first, project):
+    before = project.latest()[1]
+    project.edit("data/benchmarks/next-passage.yaml", lambda raw: raw.update(min_documents=10_000))
+    said = project.ratoon("refresh", "--seed", "77", code=2).stderr
+    project.edit("data/benchmarks/next-passage.yaml", lambda raw: raw.pop("min_documents"))
+    assert "it needs 10000" in said
+    assert "sweep" not in said
+    assert project.latest()[1] == before
+
+
 def test_a_lost_remote_fails_with_a_letter_and_leaves_everything(first, project):
     import shutil
 
