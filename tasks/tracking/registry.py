@@ -48,6 +48,8 @@ def register(line: str, model: Path, run_id: str, tags: Mapping[str, Any] | None
     # MLflow's server takes a local source only from inside the run's or logged model's artifacts: hence the pointers.
     source = logged.artifact_location if logged else f"{ask('get_run', run_id).info.artifact_uri}/model"
     given = {key: str(value)[:LONGEST_TAG] for key, value in (tags or {}).items()}
+    if logged:
+        given["logged_model"] = logged.model_id  # MLflow's database forgets which one it was told
     made = ask(
         "create_model_version",
         line,
