@@ -39,7 +39,8 @@ def refresh(ask: Ask = DEFAULT) -> State:
         return Completed(message=nothing_new(job.line, latest(job.layout, job.line).name))
     check_budget(job)  # before the sweep too: what cannot end is not worth one
     with alone(job), tracking.run(job.line, f"refresh {started:%Y-%m-%d %H:%M}", kind="refresh") as run:
-        run.params(job.params.model_dump(mode="json"))
+        tracking.lay_out(job.line, {name: corpus.role for name, corpus in job.corpora.items()})
+        run.params(job.params)
         build_suite(job)
         with timed(seconds, "sweep"):
             sweep(ask, run.id)

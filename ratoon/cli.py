@@ -22,6 +22,7 @@ from ratoon import (
     commands_arms,
     commands_history,
     commands_laws,
+    commands_sync,
 )
 from ratoon.cli_laws import as_json
 from ratoon.commands import DONE, FAILED, WRONG
@@ -145,6 +146,7 @@ def parser() -> argparse.ArgumentParser:
     as_json(verb("status", commands.status, "what runs here, and which model is the champion"))
     logs_verb = verb("logs", commands.logs, "the end of a service's log")
     logs_verb.add_argument("service", choices=["prefect", "mlflow", "worker"])
+    as_json(verb("sync", commands_sync.sync, "send what runs measured while MLflow was away", SYNC))
     return top
 
 
@@ -153,6 +155,8 @@ def absolute(text: str) -> Path:
     return Path(text).absolute()
 
 
+SYNC = """\
+    A run keeps in .ratoon/unsent what MLflow could not take; the next run sends it, and so does this. Twice is once."""
 REFRESH = """\
     Ends with a verdict: promoted, refused and why, or a person is asked (`ratoon promote`). After a kill the
     same command goes on where it was; with nothing new it ends in seconds. Exit code 3: refused; 4: it asks."""

@@ -149,10 +149,21 @@ def judge(job: Job, scored: Scored, parent_run: str | None) -> Verdict:
     write_text(out / replay.LISTED, flips.lines(listed))
     write_record(job.folder / "verdict.json", verdict)
     with tracking.run(job.line, "assess", kind="assess", parent_run_id=parent_run) as run:
-        run.params(job.params.assess.model_dump(mode="json"))
-        for item in verdict.comparisons:
-            for arm in ("parent", "candidate", "difference"):
-                run.metrics({f"{item.benchmark}/{item.source}/{arm}": getattr(item, arm).value})
+        run.params(job.params.assess)
+        for s in job.sources:
+            held_out = str(job.layout.clean(s.name).relative_to(job.layout.root))
+            run.dataset(s.name, job.editions.get(held_out), held_out, context="evaluation", role=s.role)
+        measured = {
+            f"{item.benchmark}/{item.source}/{arm}": getattr(item, arm).value
+            for item in verdict.comparisons
+            for arm in ("parent", "candidate", "difference")
+        }
+        run.metrics(measured)
+        run.verdict(verdict)
+        if (logged := tracking.logged_model(job.line, scored.models["candidate"])) is not None:
+            tracking.attach(
+                run, logged, {name: value for name, value in measured.items() if name.endswith("/candidate")}
+            )
         for folder in scored.folders.values():
             for file in sorted(folder.glob("*.parquet")):
                 run.artifact(file, folder.name)

@@ -35,9 +35,11 @@ def register(job: Job, verdict: Verdict, run_id: str) -> int:
         "parent": str(job.parent_version or job.base.name),
         "question": job.question,
         "license": license_of(path_of(job.base, job.layout.root), job.base) or "none declared",
+        "commit": versions.commit(job.layout.root)[0],
+        "domain_share": records.read(job.folder / "choice.json", Choice).share,
         **{f"edition.{path}": md5 for path, md5 in job.editions.items()},
     }
-    version = tracking.register(job.line, Path(verdict.candidate), run_id, tags)
+    version = tracking.register(job.line, Path(verdict.candidate), run_id, tags, described(job, verdict))
     if verdict.promoted:
         tracking.promote(job.line, version)
     elif verdict.decision == "ask":
@@ -45,6 +47,19 @@ def register(job: Job, verdict: Verdict, run_id: str) -> int:
     else:
         tracking.refuse(job.line, version, verdict.reasons)
     return version
+
+
+def described(job: Job, verdict: Verdict) -> str:
+    """What a person reads on the version's page: verdict, lineage, and where the report is."""
+    parent = f"{job.line} v{job.parent_version}" if job.parent_version else job.base.name
+    share = records.read(job.folder / "choice.json", Choice).share
+    learned = ", ".join(s.name for s in job.sources if s.role == "domain")
+    page = (job.folder / "report.html").resolve()
+    return (
+        f"**{tracking.SAID[verdict.decision]}**: {verdict.reasons[0]}\n\n"
+        f"{parent} continued on {share:.0%} {learned}.\n\n"
+        f"[report]({page.as_uri()}) `{page}`"
+    )
 
 
 @task(cache_policy=NO_CACHE)
@@ -105,7 +120,10 @@ def tell_again(job: Job, refresh: Refresh) -> None:
 
 def links_of(refresh: Refresh) -> dict[str, str]:
     runs = refresh.lineage.mlflow_runs
-    return {f"MLflow: {what}": page for what, run_id in runs.items() if (page := tracking.link(run_id))}
+    found = {f"MLflow: {what}": tracking.link(run_id) for what, run_id in runs.items()}
+    found["MLflow: all refreshes"] = tracking.view_link(refresh.line, "refreshes")
+    found["MLflow: proxy runs"] = tracking.view_link(refresh.line, "proxies")
+    return {what: page for what, page in found.items() if page}
 
 
 def headline(refresh: Refresh) -> dict[str, float]:

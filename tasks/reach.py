@@ -3,13 +3,15 @@
 Left to itself MLflow tries an unreachable store for minutes before it says so.
 """
 
+import logging
+import os
 import re
 import socket
 import sqlite3
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,8 +20,12 @@ from urllib.parse import unquote, urlsplit
 from ratoon.config import ConfigError
 
 T = TypeVar("T")
+said = logging.getLogger("ratoon.tracking")
 WAITS_SECONDS: Sequence[float] = (0.5, 1.0, 2.0, 4.0)
+PATIENCE = "RATOON_MLFLOW_PATIENCE"  # seconds a store that has answered before is waited for
+PATIENCE_SECONDS = 300.0
 LOOK_SECONDS = 5.0
+SILENT_SECONDS = 5.0  # of waiting, before a person is told what for
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 OUTAGES = (
     "database is locked",
@@ -51,6 +57,11 @@ def database(uri: str) -> Path | None:
     if not parts.scheme.startswith("sqlite"):
         return None
     return Path(unquote(uri.split("://", 1)[1].split("?")[0])[1:])
+
+
+def served(uri: str) -> bool:
+    """Whether a server with a page is behind it, and not a database."""
+    return uri.startswith(("http://", "https://"))
 
 
 def artifacts(uri: str) -> str | None:
@@ -137,18 +148,36 @@ def _look_http(uri: str) -> None:
         raise ConnectionError(error.reason) from error
 
 
-def patiently(uri: str, call: Callable[..., T], *args: Any, waits: Sequence[float] | None = None, **kwargs: Any) -> T:
+def patiently(uri: str, call: Callable[..., T], *args: Any, waits: Iterable[float] | None = None, **kwargs: Any) -> T:
     """`call`, again after each wait while the store is away; then TrackingUnavailable. Mistakes are not repeated."""
-    pauses = list(WAITS_SECONDS if waits is None else waits)
+    pauses = iter(WAITS_SECONDS if waits is None else waits)
+    begun, told = time.monotonic(), False
     while True:
         try:
             return call(*args, **kwargs)
         except Exception as error:
             if not outage(error):
                 raise
-            if not pauses:
+            pause = next(pauses, None)
+            if pause is None:
                 raise TrackingUnavailable(letter(uri, _first_line(error))) from error
-            time.sleep(pauses.pop(0))
+            if not told and time.monotonic() - begun > SILENT_SECONDS:
+                said.warning("MLflow at %s does not answer; waiting for it", shown(uri))
+                told = True
+            time.sleep(pause)
+
+
+def long_waits() -> Iterator[float]:
+    """For a store that has answered before: work was done since, and a server that restarts is back in a minute."""
+    asked = os.environ.get(PATIENCE, "")
+    try:
+        ends = time.monotonic() + (float(asked) if asked else PATIENCE_SECONDS)
+    except ValueError:
+        raise ConfigError(f"{PATIENCE} is {asked!r}; a number of seconds was expected, such as 300") from None
+    pause = 0.5
+    while (left := ends - time.monotonic()) > 0:
+        yield min(pause, left)
+        pause = min(2 * pause, 15.0)
 
 
 def outage(error: BaseException) -> bool:

@@ -75,21 +75,39 @@ def carry_out(job: Job, request: Request, name: str, parent_run: str | None) -> 
         tracking.run(job.line, name, kind="train", parent_run_id=parent_run) as run,
         stage(name.split()[0], "tokens", request.steps * request.step_tokens) as shown,
     ):
-        run.params(request.model_dump(mode="json"))
+        run.params(request)
         keep = partial(keep_weights, out / CHECKPOINTS, out / KEPT) if job.params.assess.trajectory else lambda: None
         for source, portion in request.portions.items():
             path = str(Path(portion.rows).relative_to(job.layout.root))
             context = "training" if portion.share else "evaluation"
-            run.dataset(source, job.edition_of(Path(path)), path, context=context)
+            run.dataset(source, job.edition_of(Path(path)), path, context=context, role=portion.role)
 
         def on_line(line: dict) -> None:
             loss = line["metrics"].get("train/loss_nats")
             shown.update(line["tokens"], note="" if loss is None else f"loss {loss:.3f}")
-            run.metrics(line["metrics"], step=line["step"], tokens=line["tokens"])
+            run.metrics(line["metrics"], step=line["step"], tokens=line["tokens"], at=line.get("time"))
             keep()
 
         supervise("run", request, out, on_line=on_line)
         keep()
         result = records.read(out / "result.json", Result)
+        log_checkpoints(run, request, result, out / CHECKPOINTS)
         run.finish(result.tokens_per_second, Path(result.model))
         return result, run.id
+
+
+def log_checkpoints(run: tracking.Run, request: Request, result: Result, folder: Path) -> None:
+    """Those that are kept, each with the held-out losses measured at its step."""
+    recipe = request.recipe
+    params = {"domain_share": request.domain_share, "tokens": recipe.tokens, "learning_rate": recipe.learning_rate}
+    for model in sorted({*folder.glob("step-*"), Path(result.model)}):
+        step = step_of(model)
+        at = [item for item in result.observations if item.step == step]
+        losses = {f"held_out/{item.evaluated}/loss_nats": item.loss_nats for item in at}
+        tracking.log_checkpoint(run, model, result.steps if step is None else step, losses, params)
+
+
+def step_of(model: Path) -> int | None:
+    """By its name; None: it is no checkpoint."""
+    number = model.name.removeprefix("step-")
+    return int(number) if number.isdigit() else None

@@ -12,7 +12,7 @@ import pytest
 from ratoon.config import ConfigError
 from ratoon.records import Observation
 from tasks import environment, reach, tracking
-from tasks.tracking import TrackingUnavailable
+from tasks.tracking import TrackingUnavailable, spool
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +95,8 @@ def test_sixty_proxy_runs_are_written_in_seconds(root, tmp_path):
 
 
 def test_an_outage_while_a_run_goes_on_loses_no_metric_and_does_not_stop_it(root, monkeypatch):
-    monkeypatch.setattr(tracking, "FLUSH_SECONDS", 0.0)
-    monkeypatch.setattr(tracking, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(spool, "FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr(spool, "PAUSE_SECONDS", 0.01)
     client, away = tracking.client(), []
 
     def refused(*_, **__):
@@ -108,14 +108,14 @@ def test_an_outage_while_a_run_goes_on_loses_no_metric_and_does_not_stop_it(root
             broken.setattr(client, "log_batch", refused)
             for step in range(5):
                 run.metrics({"loss_nats": float(step)}, step=step)
+                time.sleep(0.05)
         run.metrics({"loss_nats": 5.0}, step=5)
-    assert len(away) == 5
+    assert len(away) >= 2
     assert [point.step for point in client.get_metric_history(run.id, "loss_nats")] == list(range(6))
 
 
 def test_metrics_of_more_than_one_request_all_arrive(root):
     with tracking.run("line", "many", kind="train") as run:
-        run._next_flush = float("inf")
         for step in range(1200):
             run.metrics({"a": float(step)}, step=step)
     assert len(tracking.client().get_metric_history(run.id, "a")) == 1200

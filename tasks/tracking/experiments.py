@@ -1,0 +1,156 @@
+"""The experiment of a model line: its description, and views of its runs that need no setting up in MLflow's page.
+
+A view is a tag of the experiment, as the page itself keeps one that is shared: a filter, columns, order and charts. The
+page opens it by its key: `#/experiments/1/runs?viewStateShareKey=proxies`.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ratoon.config import ConfigError, Role
+from tasks import reach
+from tasks.reach import shown
+from tasks.tracking.connection import ask, store
+
+VIEW_TAG = "mlflow.sharedViewState."
+TITLES = {
+    "refreshes": "every refresh, what it gained and lost",
+    "proxies": "proxy runs by domain share",
+    "training": "target runs by tokens",
+}
+Chart = dict[str, Any]
+
+
+def experiment_of(line: str) -> str:
+    """The id of the line's experiment, made where it is new."""
+    from mlflow.exceptions import MlflowException
+
+    found = ask("get_experiment_by_name", line)
+    if found is None:
+        try:
+            # Without a kind the page opens on its views for agents and traces.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return str(ask("create_experiment", line, artifact_location=reach.artifacts(store()), tags=kind))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = ask("get_experiment_by_name", line)  # another run made it in the meantime
+    if found.lifecycle_stage == "deleted":
+        raise ConfigError(
+            f"MLflow at {shown(store())}: experiment {line!r} was deleted; "
+            f"`mlflow experiments restore -x {found.experiment_id}` brings it back, or name another refresh.model"
+        )
+    return str(found.experiment_id)
+
+
+def lay_out(line: str, sources: Mapping[str, Role]) -> None:
+    """Describe the line's experiment and set its views up for these sources. What a person wrote there stays."""
+    experiment = experiment_of(line)
+    tags = ask("get_experiment", experiment).tags
+    wanted = {f"{VIEW_TAG}{name}": json.dumps(view) for name, view in views(sources).items()}
+    # A person's own words are not written over.
+    if tags.get("mlflow.note.content", "") in ("", tags.get("ratoon.note", "")):
+        wanted |= dict.fromkeys(("mlflow.note.content", "ratoon.note"), description(line, experiment, sources))
+    for key, value in wanted.items():
+        if tags.get(key) != value:
+            ask("set_experiment_tag", experiment, key, value)
+
+
+def description(line: str, experiment: str, sources: Mapping[str, Role]) -> str:
+    protects = ", ".join(name for name, role in sources.items() if role == "general")
+    learns = ", ".join(name for name, role in sources.items() if role == "domain")
+    pages = "\n".join(f"- [{title}](#{path(experiment, name)})" for name, title in TITLES.items())
+    return f"Refreshes of the model line **{line}**. It learns {learns} and is to keep {protects}.\n\n{pages}"
+
+
+def path(experiment: str, view: str) -> str:
+    return f"/experiments/{experiment}/runs?viewStateShareKey={view}&compareRunsMode=CHART"
+
+
+def view_link(line: str, view: str) -> str | None:
+    """Address of a view, where MLflow is a server; None for a file."""
+    uri = store()
+    return f"{shown(uri).rstrip('/')}/#{path(experiment_of(line), view)}" if reach.served(uri) else None
+
+
+# ---------------------------------------------------------------- views
+
+
+def views(sources: Mapping[str, Role]) -> dict[str, dict[str, Any]]:
+    """By key. The domain's sources come first: what they gain is why there was a refresh."""
+    names = sorted(sources, key=lambda name: (sources[name] != "domain", name))
+    return {"refreshes": refreshes(names), "proxies": proxies(names), "training": training(names)}
+
+
+def refreshes(names: Iterable[str]) -> dict[str, Any]:
+    changes = [f"held-out/{name}/change" for name in names]
+    columns = [tag("verdict"), tag("version"), metric("domain_share"), *map(metric, changes)]
+    columns += [param("refresh.base"), param("train.tokens")]
+    return view("refresh", columns, [bar(key) for key in ("domain_share", *changes)])
+
+
+def proxies(names: Iterable[str]) -> dict[str, Any]:
+    losses = [f"held_out/{name}/loss_nats" for name in names]
+    columns = [param("model"), param("share"), metric("tokens"), *map(metric, losses)]
+    charts = [scatter("share", key, "PARAM") for key in losses] + [scatter("tokens", key, "METRIC") for key in losses]
+    return view("proxy", columns, charts)
+
+
+def training(names: Iterable[str]) -> dict[str, Any]:
+    losses = [f"held_out/{name}/loss_nats" for name in names]
+    columns = [metric("train/mean_tokens_per_second"), metric("tokens"), metric("train/loss_nats")]
+    columns += [*map(metric, losses), param("recipe.learning_rate"), param("recipe.tokens")]
+    return view("train", columns, [curve(key) for key in (*losses, "train/loss_nats", "train/grad_norm")])
+
+
+def view(kind: str, columns: list[str], charts: list[Chart]) -> dict[str, Any]:
+    """As MLflow's page writes one down. The axis of its curves is tokens; steps and time are a click away."""
+    section = {"uuid": kind, "name": "ratoon", "display": True, "isReordered": False, "deleted": False}
+    return {
+        "searchFilter": f"tags.`ratoon.kind` = '{kind}'",
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": columns,
+        "runsHiddenMode": "SHOW_ALL" if kind == "proxy" else "FIRST_20_RUNS",
+        "compareRunSections": [{**section, "isGenerated": False}],
+        "compareRunCharts": [{**chart, "metricSectionId": kind} for chart in charts],
+        "globalLineChartConfig": {"xAxisKey": "metric", "lineSmoothness": 0, "selectedXAxisMetricKey": "tokens"},
+    }
+
+
+def metric(key: str) -> str:
+    return f"metrics.`{key}`"
+
+
+def param(key: str) -> str:
+    return f"params.`{key}`"
+
+
+def tag(key: str) -> str:
+    return f"tags.`{key}`"
+
+
+def bar(key: str) -> Chart:
+    return card("BAR", key, metricKey=key)
+
+
+def curve(key: str) -> Chart:
+    axes = {"xAxisScaleType": "linear", "scaleType": "linear", "xAxisKey": "metric", "selectedXAxisMetricKey": "tokens"}
+    shape = {"lineSmoothness": 0, "range": {}, "yAxisKey": "metric", "yAxisExpressions": [], "ignoreOutliers": False}
+    use = {"useGlobalXaxisKey": True, "useGlobalLineSmoothing": True}
+    return card("LINE", key, metricKey=key, selectedMetricKeys=[key], **axes, **shape, **use)
+
+
+def scatter(across: str, key: str, kind: str) -> Chart:
+    sides = {"xaxis": {"key": across, "type": kind}, "yaxis": {"key": key, "type": "METRIC"}}
+    return card("SCATTER", f"{key} by {across}", **sides) | {"runsCountToCompare": 1000}
+
+
+def card(kind: str, name: str, **settings: Any) -> Chart:
+    known = {"type": kind, "uuid": f"{kind}-{name}", "displayName": name, "runsCountToCompare": 100}
+    return {**known, "deleted": False, "isGenerated": False, **settings}
