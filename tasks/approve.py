@@ -15,7 +15,7 @@ from ratoon.layout import Layout
 from ratoon.lm.load import load_model, load_tokenizer
 from tasks import tracking
 from tasks.names import artifact_key
-from tasks.retry import weather
+from tasks.retry import PAUSES, weather
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Promoted:
     notes: tuple[str, ...]  # what the person may want to know, and did not have to
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=weather)
+@task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=PAUSES, retry_condition_fn=weather)
 def approve(root: Path, asked: Approval) -> Promoted:
     """Make the version the champion, with the person's name and reason in its tags.
 
@@ -70,7 +70,7 @@ def noted(found: tracking.Version, before: tracking.Version | None) -> list[str]
     return notes
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=weather)
+@task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=PAUSES, retry_condition_fn=weather)
 def retreat(root: Path, asked: Retreat) -> dict[str, str | int]:
     """Champion and previous change places."""
     line = asked.model or config.load(root).refresh.line

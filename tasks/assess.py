@@ -21,6 +21,7 @@ from ratoon.training.request import Result
 from tasks import tracking
 from tasks.job import Job
 from tasks.live import stage
+from tasks.retry import PAUSES, weather
 
 Report = Callable[[int, int], None]
 
@@ -33,7 +34,7 @@ class Scored(NamedTuple):
     fault: str | None
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=PAUSES, retry_condition_fn=weather)
 def score_both(job: Job, candidate: Path) -> Scored:
     """Build the suite from held-out text and score parent and candidate on it. Scores already there are kept.
 
@@ -131,7 +132,7 @@ def step_of(model: Path) -> int | None:
     return json.loads(progress.read_text(encoding="utf-8"))["step"] if progress.exists() else None
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=PAUSES, retry_condition_fn=weather)
 def judge(job: Job, scored: Scored, parent_run: str | None) -> Verdict:
     """The gate's verdict on the scores; it, what it was decided by and every item's score are kept with the run."""
     out = job.folder / "assess"

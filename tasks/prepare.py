@@ -20,12 +20,12 @@ from tasks import tracking, versions
 from tasks.job import Job, corpora, folder_of, resolve
 from tasks.live import stage
 from tasks.names import artifact_key
-from tasks.retry import weather
+from tasks.retry import PAUSES, midway, weather
 
 STAGE = re.compile(r"(?:Running stage|Stage) '([^']+)'")  # what DVC says of each, run or skipped
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=PAUSES, retry_condition_fn=weather)
 def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
     """Bring every source up to date through DVC. Returns the stages that had to run, and path -> hash of all."""
     params, base, sources = resolve(root, ask)
@@ -46,12 +46,12 @@ def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
     return list(made.ran), made.hashes
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=weather)
+@task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=PAUSES, retry_condition_fn=weather)
 def push_editions(root: Path) -> None:
     versions.push(root)
 
 
-@task(cache_policy=NO_CACHE, retries=1, retry_delay_seconds=5, retry_condition_fn=weather)
+@task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=PAUSES, retry_condition_fn=weather)
 def make_base(root: Path, ask: Ask) -> Path:
     """The base's weights: found, converted, or trained from nothing with its family. Made once, then reused."""
     params, base, sources = resolve(root, ask)
@@ -82,7 +82,7 @@ def path_of(base: Base, root: Path) -> Path:
     return weights_folder(root, base) if isinstance(base.weights, Scratch) else obtain(base, root)
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=PAUSES, retry_condition_fn=midway)
 def open_job(root: Path, ask: Ask) -> Job:
     """What is to be done, on which text, from which parent. The parent is the line's champion, or else the base."""
     params, base, sources = resolve(root, ask)

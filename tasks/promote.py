@@ -16,12 +16,12 @@ from tasks import tracking, versions
 from tasks.job import Job, digest, finish
 from tasks.names import artifact_key
 from tasks.prepare import ledgers, path_of
-from tasks.retry import weather
+from tasks.retry import PAUSES, weather
 
 PACKAGES = ("torch", "transformers", "lm_eval", "prefect", "mlflow", "dvc", "numpy", "pyarrow", "tokenizers")
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=weather)
+@task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=PAUSES, retry_condition_fn=weather)
 def register(job: Job, verdict: Verdict, run_id: str) -> int:
     """The candidate as a version of the model line; the champion's alias moves only if it was promoted.
 
@@ -47,7 +47,7 @@ def register(job: Job, verdict: Verdict, run_id: str) -> int:
     return version
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=PAUSES, retry_condition_fn=weather)
 def conclude(
     job: Job,
     *,
@@ -97,7 +97,7 @@ def tell(job: Job, refresh: Refresh, links: dict[str, str]) -> None:
         records.write_text(model / tracking.CARD, card.read_text(encoding="utf-8"))
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=PAUSES, retry_condition_fn=weather)
 def tell_again(job: Job, refresh: Refresh) -> None:
     """With what came after the verdict: the arms."""
     tell(job, refresh, links_of(refresh))

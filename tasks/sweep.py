@@ -23,13 +23,13 @@ from tasks import tracking
 from tasks.job import Job
 from tasks.live import stage
 from tasks.prepare import path_of
-from tasks.retry import weather
+from tasks.retry import PAUSES, weather
 from tasks.train import parent_trunk
 
 CHOSEN = "observations-chosen.csv"  # of a sweep of several rates or schedules, those of the one that was chosen
 
 
-@task(cache_policy=NO_CACHE, retries=1, retry_delay_seconds=5, retry_condition_fn=weather)
+@task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=PAUSES, retry_condition_fn=weather)
 def run_proxies(job: Job, parent_run: str | None) -> list[Observation]:
     """The grid that was asked for, or a sweep that grows; finished groups of an interrupted one are kept."""
     plan = plan_of(job)

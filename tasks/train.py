@@ -17,7 +17,7 @@ from ratoon.training.trunk import go_on, trunk_of
 from tasks import tracking
 from tasks.job import Job
 from tasks.live import stage
-from tasks.retry import weather
+from tasks.retry import PAUSES, weather
 
 
 def request_of(job: Job, share: float) -> Request:
@@ -62,7 +62,7 @@ def chosen_share(job: Job) -> float:
 
 
 # NO_CACHE: a run is an event, and is never served from an earlier one.
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=weather)
+@task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=PAUSES, retry_condition_fn=weather)
 def train_target(job: Job, share: float, parent_run: str | None) -> tuple[Result, str]:
     """Train in a process of its own and forward its metrics. A retry resumes from the last checkpoint."""
     return carry_out(job, request_of(job, share), f"train {share:.0%}", parent_run)

@@ -11,9 +11,10 @@ from ratoon.evaluation.health import Health
 from ratoon.records import write
 from tasks import tracking
 from tasks.job import Job
+from tasks.retry import PAUSES, weather
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=PAUSES, retry_condition_fn=weather)
 def look_at_writing(job: Job, scores: dict[str, Path], candidate: Path, parent_run: str | None) -> Health:
     """health.json beside the verdict, prompts and outputs in health.parquet; both and every mean with the run.
 
