@@ -8,14 +8,19 @@ does not      what a person has to mend (ConfigError, a full disk, a file that i
 
 import errno
 import socket
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from ratoon.training.faults import Ended, GaveUp
 from ratoon.training.supervise import Killed
 from tasks import reach
 
+P = ParamSpec("P")
+R = TypeVar("R")
 # Of ValueError are ConfigError, pydantic's refusals and addresses that are none.
 NEVER = (ValueError, Killed, GaveUp, Ended, MemoryError)
 NETWORK = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
@@ -29,6 +34,20 @@ LOST = {
 WRAPPED = "S3UploadFailedError"  # boto3's, of whatever it was
 PAUSES: list[float] = [10, 30, 90]
 BUSY_STATUS = (429, 500, 502, 503, 504)  # of a server that is away or has too much to do
+
+
+def healing(name: str | Callable[[], str] | None = None) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """A task that is tried again in bad weather. Never cached: it is an event, and is not served from an earlier one.
+
+    name  of its runs on the page; `{job.line}` stands for what the task is given
+    """
+    return task(
+        task_run_name=name,
+        cache_policy=NO_CACHE,
+        retries=len(PAUSES),
+        retry_delay_seconds=PAUSES,
+        retry_condition_fn=weather,
+    )
 
 
 def weather(task: Any, run: Any, state: Any) -> bool:
