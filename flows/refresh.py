@@ -23,6 +23,7 @@ from tasks.job import alone, latest, question_answered
 from tasks.names import run_name
 from tasks.prepare import open_job
 from tasks.promote import conclude, headline, register, tell_again
+from tasks.zombies import bury
 
 DEFAULT = Ask()
 
@@ -34,6 +35,7 @@ def refresh(ask: Ask = DEFAULT) -> State:
     with timed(seconds, "prepare"):
         prepare(ask)
         job = open_job(Path.cwd(), ask)
+    bury()
     last = latest(job.layout, job.line)
     if last is not None and question_answered(job) and not ask.force:
         return Completed(message=nothing_new(job.line, last.name))

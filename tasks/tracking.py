@@ -20,7 +20,7 @@ from typing import Any
 
 from ratoon.config import ConfigError, Role
 from ratoon.records import Decision, Observation, Verdict
-from tasks import reach
+from tasks import owner, reach
 from tasks.reach import TrackingUnavailable, patiently, shown
 
 __all__ = ["Run", "TrackingUnavailable", "Version", "champion", "promote", "register", "rollback", "run"]
@@ -228,7 +228,7 @@ def run(
 
 
 def _create(experiment: str, name: str, kind: str, parent_run_id: str | None, tags: Mapping[str, Any] | None) -> str:
-    known = {"ratoon.kind": kind, "mlflow.source.name": "ratoon", "mlflow.source.type": "LOCAL"}
+    known = {"ratoon.kind": kind, "mlflow.source.name": "ratoon", "mlflow.source.type": "LOCAL", **owner.tag()}
     if parent_run_id:
         known["mlflow.parentRunId"] = parent_run_id
     given = {key: str(value)[:LONGEST_TAG] for key, value in (tags or {}).items()}
