@@ -24,6 +24,7 @@ from tasks.job import alone, latest, question_answered
 from tasks.names import run_name
 from tasks.prepare import open_job
 from tasks.promote import conclude, headline, register, tell_again
+from tasks.zombies import bury
 
 DEFAULT = Ask()
 
@@ -35,8 +36,10 @@ def refresh(ask: Ask = DEFAULT) -> State:
     with timed(seconds, "prepare"):
         prepare(ask)
         job = open_job(Path.cwd(), ask)
-    if question_answered(job) and not ask.force:
-        return Completed(message=nothing_new(job.line, latest(job.layout, job.line).name))
+    bury()
+    last = latest(job.layout, job.line)
+    if last is not None and question_answered(job) and not ask.force:
+        return Completed(message=nothing_new(job.line, last.name))
     check_budget(job)  # before the sweep too: what cannot end is not worth one
     with alone(job), tracking.run(job.line, f"refresh {started:%Y-%m-%d %H:%M}", kind="refresh") as run:
         tracking.lay_out(job.line, {name: corpus.role for name, corpus in job.corpora.items()})

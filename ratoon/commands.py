@@ -237,9 +237,11 @@ def line_of(asked: argparse.Namespace, root: Path) -> str:
 
 def up(asked: argparse.Namespace, root: Path) -> int:
     embedded(root)
-    from tasks import services
+    from tasks import environment, services, zombies
 
     services.up(root, prefect_port=asked.prefect_port, mlflow_port=asked.mlflow_port)
+    environment.apply(root)  # from here on the servers'
+    zombies.bury()
     return DONE
 
 

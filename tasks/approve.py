@@ -4,18 +4,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from prefect import task
-from prefect.artifacts import create_link_artifact
-from prefect.cache_policies import NO_CACHE
-
 from ratoon import config
 from ratoon.config import Approval, Retreat
 from ratoon.evaluation import history
 from ratoon.layout import Layout
 from ratoon.lm.load import load_model, load_tokenizer
 from tasks import tracking
-from tasks.names import artifact_key
-from tasks.retry import weather
+from tasks.artifacts import show_link
+from tasks.retry import healing
 
 
 @dataclass(frozen=True)
@@ -27,7 +23,7 @@ class Promoted:
     notes: tuple[str, ...]  # what the person may want to know, and did not have to
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=weather)
+@healing()
 def approve(root: Path, asked: Approval) -> Promoted:
     """Make the version the champion, with the person's name and reason in its tags.
 
@@ -46,7 +42,7 @@ def approve(root: Path, asked: Approval) -> Promoted:
         remember(Layout(root).history(line), line, asked.version)
     report = found.tags.get("report")
     if report and Path(report).exists():
-        create_link_artifact(key=artifact_key(line, "report"), link=Path(report).as_uri(), link_text="report")
+        show_link(line, "report", Path(report))
     return Promoted(line, asked.version, before.version if before else None, report, notes)
 
 
@@ -70,7 +66,7 @@ def noted(found: tracking.Version, before: tracking.Version | None) -> list[str]
     return notes
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=weather)
+@healing()
 def retreat(root: Path, asked: Retreat) -> dict[str, str | int]:
     """Champion and previous change places."""
     line = asked.model or config.load(root).refresh.line

@@ -27,7 +27,7 @@ from tasks import tracking, versions
 from tasks.assess import score_one
 from tasks.job import Job, latest, resolve
 from tasks.live import stage
-from tasks.retry import weather
+from tasks.retry import healing
 from tasks.train import carry_out, chosen_share, request_of
 
 RECORD = "arms.json"
@@ -135,7 +135,7 @@ def open_study(root: Path, ask: Ask, names: tuple[str, ...]) -> Study:
     return Study(job, refresh, asked)
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=weather)
+@healing("arm {name} of {study.job.line}")
 def measure(study: Study, name: str, parent_run: str | None) -> Arm:
     """One arm, scored and kept. One that is there is read back; one that was killed goes on where it was."""
     if (found := study.measured(name)) is not None:

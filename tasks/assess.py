@@ -5,9 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from ratoon import config
 from ratoon.config import ConfigError
 from ratoon.corpus.portions import shares
@@ -21,6 +18,7 @@ from ratoon.training.request import Result
 from tasks import tracking
 from tasks.job import Job
 from tasks.live import stage
+from tasks.retry import healing
 
 Report = Callable[[int, int], None]
 
@@ -33,7 +31,7 @@ class Scored(NamedTuple):
     fault: str | None
 
 
-@task(cache_policy=NO_CACHE)
+@healing("score parent and candidate of {job.line}")
 def score_both(job: Job, candidate: Path) -> Scored:
     """Build the suite from held-out text and score parent and candidate on it. Scores already there are kept.
 
@@ -140,7 +138,7 @@ def step_of(model: Path) -> int | None:
     return json.loads(progress.read_text(encoding="utf-8"))["step"] if progress.exists() else None
 
 
-@task(cache_policy=NO_CACHE)
+@healing("judge the candidate of {job.line}")
 def judge(job: Job, scored: Scored, parent_run: str | None) -> Verdict:
     """The gate's verdict on the scores; it, what it was decided by and every item's score are kept with the run."""
     out = job.folder / "assess"

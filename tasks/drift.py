@@ -16,7 +16,7 @@ from tasks.job import Job
 EVENT = "ratoon.drift"
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name="drift of {job.line}", cache_policy=NO_CACHE)
 def measure_drift(job: Job) -> Drift:
     """The champion on the newest text and on older text of each source; nothing is trained."""
     asked = job.params.assess.drift

@@ -22,7 +22,7 @@ from tasks.live import stage
 from tasks.prepare import path_of
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name="what {job.line} forgot", cache_policy=NO_CACHE)
 def look_back(job: Job, candidate: Path, started: str) -> None:
     """Keep what this refresh brought of held-out text, and score the candidate on what all refreshes brought.
 

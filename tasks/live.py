@@ -1,11 +1,15 @@
-"""What a person sees while work goes on: one live line per stage, or plain lines where there is no terminal."""
+"""What a person sees while work goes on: one live line per stage, or plain lines where there is no terminal.
+
+Where a Prefect server shows the run, its page has the same beside its log (artifacts.py).
+"""
 
 import logging
 import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -35,16 +39,31 @@ class Stage:
         self.done = 0.0
         self.note = ""
         self.started = time.monotonic()
+        self.first: tuple[float, float] | None = None  # when work was first told of, and how much: its rate is since
 
     def update(self, done: float, total: float | None = None, note: str = "") -> None:
         self.done, self.total, self.note = done, total or self.total, note or self.note
+        self.first = self.first or (time.monotonic(), done)
+
+    @property
+    def rate(self) -> float:
+        """Per second. Neither the start nor what an earlier try had done counts: the time left is told by it."""
+        since, before = self.first or (self.started, 0.0)
+        spent = time.monotonic() - since
+        return (self.done - before) / spent if spent > 0 else 0.0
+
+    @property
+    def share(self) -> float | None:
+        return self.done / self.total if self.total else None
 
     def line(self) -> str:
         spent = time.monotonic() - self.started
-        rate = self.done / spent if spent > 0 else 0.0
+        rate = self.rate
         of = f"/{short(self.total)}" if self.total else ""
         left = (
-            f", {clock((self.total - self.done) / rate)} left" if self.total and rate and self.done < self.total else ""
+            f", {clock((self.total - self.done) / rate)} left"
+            if self.total and rate > 0 and self.done < self.total
+            else ""
         )
         fast = f", {short(rate)}/s" if rate >= 1 else ""
         amount = f"  {short(self.done)}{of} {self.unit}{fast}{left}" if self.done else ""
@@ -52,10 +71,34 @@ class Stage:
 
 
 @contextmanager
-def stage(name: str, unit: str = "", total: float | None = None) -> Iterator[Stage]:
-    """Show one stage while the block runs, and a line that stays when it ends."""
-    with _terminal(name, unit, total) if os.environ.get(SHOWN) else _log(name, unit, total) as shown:
-        yield shown
+def stage(name: str, unit: str = "", total: float | None = None, line: str = "") -> Iterator[Stage]:
+    """Show one stage while the block runs, and a line that stays when it ends.
+
+    line  the model line, in whose name a page keeps what it shows
+    """
+    with _terminal(name, unit, total) if os.environ.get(SHOWN) else _log(name, unit, total) as shown:  # noqa: SIM117
+        with _page(shown, line):
+            yield shown
+
+
+def _page(shown: Stage, line: str) -> AbstractContextManager[Any]:
+    from prefect.context import FlowRunContext, TaskRunContext
+
+    if not has_page() or (FlowRunContext.get() is None and TaskRunContext.get() is None):
+        return nullcontext()
+    from tasks.artifacts import Live
+    from tasks.names import artifact_key
+
+    return Live(artifact_key(line, shown.name, "progress"), lambda: (shown.share, shown.line()))
+
+
+def has_page() -> bool:
+    """Whether a server shows runs while they go on. The API embedded in one process has no page, and costs nothing."""
+    if os.environ.get("PREFECT_API_URL"):
+        return True
+    from prefect.settings import get_current_settings
+
+    return bool(get_current_settings().api.url)
 
 
 @contextmanager
@@ -96,6 +139,7 @@ def _log(name: str, unit: str, total: float | None) -> Iterator[Stage]:
         logger: logging.Logger | logging.LoggerAdapter = get_run_logger()
     except MissingContextError:
         logger = logging.getLogger("ratoon")
+    logger.info("%s begins%s", name, f": {short(total)} {unit}" if total else "")
     with _lines(name, unit, total, logger.info) as shown:
         yield shown
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from prefect import task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from ratoon import config, records
@@ -17,15 +16,15 @@ from ratoon.training import scratch
 from ratoon.training.batch import BatchResult
 from ratoon.training.supervise import supervise
 from tasks import tracking, versions
+from tasks.artifacts import show_table
 from tasks.job import Job, corpora, folder_of, resolve
 from tasks.live import stage
-from tasks.names import artifact_key
-from tasks.retry import weather
+from tasks.retry import PAUSES, healing, midway
 
 STAGE = re.compile(r"(?:Running stage|Stage) '([^']+)'")  # what DVC says of each, run or skipped
 
 
-@task(cache_policy=NO_CACHE)
+@healing()
 def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
     """Bring every source up to date through DVC. Returns the stages that had to run, and path -> hash of all."""
     params, base, sources = resolve(root, ask)
@@ -37,7 +36,7 @@ def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
     passed: set[str] = set()
     # Ingest, score, clean, pack of each, the tokenizer and the scorers that are kept; two stages of what is watched.
     total = 4 * len(sources) + 2 + 2 * len(params.refresh.watch)
-    with stage("prepare", "stages", total) as shown:
+    with stage("prepare", "stages", total, params.refresh.line) as shown:
 
         def heard(line: str) -> None:
             if begun := STAGE.match(line):
@@ -49,12 +48,12 @@ def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
     return list(made.ran), made.hashes
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=weather)
+@healing()
 def push_editions(root: Path) -> None:
     versions.push(root)
 
 
-@task(cache_policy=NO_CACHE, retries=1, retry_delay_seconds=5, retry_condition_fn=weather)
+@healing()
 def make_base(root: Path, ask: Ask) -> Path:
     """The base's weights: found, converted, or trained from nothing with its family. Made once, then reused."""
     params, base, sources = resolve(root, ask)
@@ -70,7 +69,7 @@ def make_base(root: Path, ask: Ask) -> Path:
             params.prepare.held_out.max_tokens,
         )
         total = sum(request.recipe.tokens for request in batch.requests)
-        with stage("base", "tokens", total) as shown:
+        with stage("base", "tokens", total, params.refresh.line) as shown:
             supervise("batch", batch, Path(batch.out), on_line=lambda line: shown.update(line["tokens"]))
         scratch.keep(todo, root, records.read(Path(batch.out) / "result.json", BatchResult))
     for other in (base, *family):
@@ -85,7 +84,7 @@ def path_of(base: Base, root: Path) -> Path:
     return weights_folder(root, base) if isinstance(base.weights, Scratch) else obtain(base, root)
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=PAUSES, retry_condition_fn=midway)
 def open_job(root: Path, ask: Ask) -> Job:
     """What is to be done, on which text, from which parent. The parent is the line's champion, or else the base."""
     params, base, sources = resolve(root, ask)
@@ -126,8 +125,7 @@ def show_funnel(root: Path, ask: Ask) -> None:
     """What came in, what each reason dropped and what is left, as a table on the Prefect page of the run."""
     params, base, sources = resolve(root, ask)
     rows = list(funnel(ledgers(Layout(root), base, sources)))
-    key = artifact_key(params.refresh.line, "funnel")
-    create_table_artifact(key=key, table=rows, description="documents and bytes, stage by stage")
+    show_table(params.refresh.line, "funnel", rows, "documents and bytes, stage by stage")
 
 
 def funnel(found: Iterable[Ledger]) -> Iterator[dict[str, str | int]]:

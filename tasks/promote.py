@@ -4,24 +4,20 @@ import importlib.metadata
 from datetime import UTC, datetime
 from pathlib import Path
 
-from prefect import task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
-
 from ratoon import records, report
 from ratoon.lm.suitable import license_of
 from ratoon.records import Choice, Lineage, Observation, Refresh, Verdict
 from ratoon.training.request import Result
 from tasks import tracking, versions
+from tasks.artifacts import show_verdict
 from tasks.job import Job, digest, finish
-from tasks.names import artifact_key
 from tasks.prepare import ledgers, path_of
-from tasks.retry import weather
+from tasks.retry import healing
 
 PACKAGES = ("torch", "transformers", "lm_eval", "prefect", "mlflow", "dvc", "numpy", "pyarrow", "tokenizers")
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=weather)
+@healing("register the candidate of {job.line}")
 def register(job: Job, verdict: Verdict, run_id: str) -> int:
     """The candidate as a version of the model line; the champion's alias moves only if it was promoted.
 
@@ -62,7 +58,7 @@ def described(job: Job, verdict: Verdict) -> str:
     )
 
 
-@task(cache_policy=NO_CACHE)
+@healing("record the refresh of {job.line}")
 def conclude(
     job: Job,
     *,
@@ -100,7 +96,7 @@ def conclude(
     )
     finish(job, refresh)
     tell(job, refresh, links_of(refresh))
-    show(job, refresh)
+    show_verdict(refresh, job.folder / "report.html")
     return refresh
 
 
@@ -112,7 +108,7 @@ def tell(job: Job, refresh: Refresh, links: dict[str, str]) -> None:
         records.write_text(model / tracking.CARD, card.read_text(encoding="utf-8"))
 
 
-@task(cache_policy=NO_CACHE)
+@healing()
 def tell_again(job: Job, refresh: Refresh) -> None:
     """With what came after the verdict: the arms."""
     tell(job, refresh, links_of(refresh))
@@ -137,10 +133,3 @@ def headline(refresh: Refresh) -> dict[str, float]:
 
 def sweep_observations(job: Job) -> tuple[Observation, ...]:
     return tuple(records.read_observations(job.folder / "sweep" / "observations.csv"))
-
-
-def show(job: Job, refresh: Refresh) -> None:
-    """On the Prefect page of the run."""
-    create_markdown_artifact(key=artifact_key(job.line, "verdict"), markdown=f"```\n{report.summary(refresh)}\n```")
-    page = (job.folder / "report.html").resolve().as_uri()
-    create_link_artifact(key=artifact_key(job.line, "report"), link=page, link_text="report")

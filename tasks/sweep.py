@@ -20,24 +20,25 @@ from ratoon.training.supervise import supervise
 from ratoon.training.sweep import Plan, SweepRequest, SweepResult, group_tokens
 from ratoon.training.trunk import trunk_of
 from tasks import tracking
+from tasks.artifacts import show_choice
 from tasks.job import Job
 from tasks.live import stage
 from tasks.prepare import path_of
-from tasks.retry import weather
+from tasks.retry import healing
 from tasks.train import parent_trunk
 
 CHOSEN = "observations-chosen.csv"  # of a sweep of several rates or schedules, those of the one that was chosen
 
 
-@task(cache_policy=NO_CACHE, retries=1, retry_delay_seconds=5, retry_condition_fn=weather)
+@healing("proxies of {job.line}")
 def run_proxies(job: Job, parent_run: str | None) -> list[Observation]:
     """The grid that was asked for, or a sweep that grows; finished groups of an interrupted one are kept."""
     plan = plan_of(job)
     if job.params.sweep.ratios is None:
-        result = grown(question_of(job, plan))
+        result = grown(question_of(job, plan), job.line)
     else:
         request = plan.request(plan.grid(), plan.out)
-        with stage("sweep", "tokens", sum(group_tokens(group) for group in request.groups)) as shown:
+        with stage("sweep", "tokens", sum(group_tokens(group) for group in request.groups), job.line) as shown:
             supervise("sweep", request, plan.out, on_line=lambda line: shown.update(line["tokens"]))
         result = records.read(plan.out / "result.json", SweepResult)
     found = list(result.observations)
@@ -45,9 +46,9 @@ def run_proxies(job: Job, parent_run: str | None) -> list[Observation]:
     return found
 
 
-def grown(question: Question) -> SweepResult:
+def grown(question: Question, line: str) -> SweepResult:
     """Rounds of proxies, each planned from those before."""
-    with stage("sweep", "tokens") as shown:
+    with stage("sweep", "tokens", line=line) as shown:
         before = 0.0
 
         def carry_out(request: SweepRequest, folder: Path) -> None:
@@ -142,7 +143,7 @@ def continued(name: str, member: Path, request: Request) -> Path:
     return Path(records.read(out / "result.json", Result).model)
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name="choose the ratio of {job.line}", cache_policy=NO_CACHE)
 def choose_ratio(job: Job, observations: list[Observation]) -> Choice:
     """Fit the laws and take the largest domain share that keeps general loss under its ceiling."""
     asked = question_of(job, plan_of(job))
@@ -180,4 +181,5 @@ def choose_ratio(job: Job, observations: list[Observation]) -> Choice:
         }
     )
     records.write(job.folder / "choice.json", choice)
+    show_choice(job.line, choice, job.folder)
     return choice

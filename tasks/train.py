@@ -3,13 +3,11 @@
 from functools import partial
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from ratoon import records
 from ratoon.config import ConfigError, Schedule, TrainConfig
 from ratoon.evaluation.trajectory import CHECKPOINTS, KEPT, keep_weights
 from ratoon.records import Choice
+from ratoon.report import wording
 from ratoon.training.request import Request, Result, Trunk
 from ratoon.training.supervise import supervise
 from ratoon.training.sweep import portions
@@ -17,7 +15,8 @@ from ratoon.training.trunk import go_on, trunk_of
 from tasks import tracking
 from tasks.job import Job
 from tasks.live import stage
-from tasks.retry import weather
+from tasks.names import named
+from tasks.retry import healing
 
 
 def request_of(job: Job, share: float) -> Request:
@@ -61,11 +60,16 @@ def chosen_share(job: Job) -> float:
     raise ConfigError("no ratio was chosen for this text and these parameters; run `ratoon sweep`, or pass --ratio")
 
 
-# NO_CACHE: a run is an event, and is never served from an earlier one.
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=weather)
+@healing(named(lambda given: run_words(given["job"], given["share"])))
 def train_target(job: Job, share: float, parent_run: str | None) -> tuple[Result, str]:
     """Train in a process of its own and forward its metrics. A retry resumes from the last checkpoint."""
     return carry_out(job, request_of(job, share), f"train {share:.0%}", parent_run)
+
+
+def run_words(job: Job, share: float) -> str:
+    """What a run of the page is called: line, share, tokens, and what is continued."""
+    parent = f"version {job.parent_version}" if job.parent_version else job.base.name
+    return f"train {job.line} at {wording.share(share)}, {wording.compact(job.params.train.tokens)} tokens, on {parent}"
 
 
 def carry_out(job: Job, request: Request, name: str, parent_run: str | None) -> tuple[Result, str]:
@@ -73,7 +77,7 @@ def carry_out(job: Job, request: Request, name: str, parent_run: str | None) -> 
     out = Path(request.out)
     with (
         tracking.run(job.line, name, kind="train", parent_run_id=parent_run) as run,
-        stage(name.split()[0], "tokens", request.steps * request.step_tokens) as shown,
+        stage(name.split()[0], "tokens", request.steps * request.step_tokens, job.line) as shown,
     ):
         run.params(request)
         keep = partial(keep_weights, out / CHECKPOINTS, out / KEPT) if job.params.assess.trajectory else lambda: None

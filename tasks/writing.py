@@ -2,18 +2,16 @@
 
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from ratoon.corpus.portions import shares
 from ratoon.evaluation import suite, writing
 from ratoon.evaluation.health import Health
 from ratoon.records import write
 from tasks import tracking
 from tasks.job import Job
+from tasks.retry import healing
 
 
-@task(cache_policy=NO_CACHE)
+@healing("how {job.line} writes")
 def look_at_writing(job: Job, scores: dict[str, Path], candidate: Path, parent_run: str | None) -> Health:
     """health.json beside the verdict, prompts and outputs in health.parquet; both and every mean with the run.
 

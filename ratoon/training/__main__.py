@@ -48,7 +48,14 @@ def main(words: list[str] | None = None) -> int:
 
 def processes_of(kind: str, path: Path) -> int | None:
     """How many this one is to start and watch; None: it trains itself, alone or as one of several."""
-    if kind != "run" or "RANK" in os.environ:
+    if kind != "run":
+        return None
+    if "RANK" in os.environ:
+        if "WORLD_SIZE" not in os.environ:  # alone it would read all rows of a step, and so would each beside it
+            raise ConfigError(
+                f"RANK is {os.environ['RANK']} and WORLD_SIZE is not set: a rank must know how many there are; start "
+                f"it with torchrun, or unset RANK: then train.processes says how many"
+            )
         return None
     from ratoon.training.request import Request
 

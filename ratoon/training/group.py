@@ -89,11 +89,15 @@ def branches(group: Group) -> bool:
 
 
 def table_of(group: Group) -> Path:
-    """Where a finished group's observations are; its folder may hold those of other questions too."""
+    """Where a finished group's observations are; its folder may hold those of other questions too.
+
+    Not by the commit: as of a run's checkpoints, what decides the numbers is the request, and a commit of anything at
+    all would have every finished group of an interrupted sweep run again. Each observation says of which it is.
+    """
     recipe = group.request.recipe.essence()
     if (spike := group.request.recipe.faults.spike) is not None:  # it decides where a group ends
         recipe = recipe.model_copy(update={"faults": Faults(spike=spike)})
-    request = group.request.model_copy(update={"recipe": recipe})
+    request = group.request.model_copy(update={"recipe": recipe, "commit": None})
     return Path(request.out) / f"observations-{group.model_copy(update={'request': request}).digest()}.csv"
 
 

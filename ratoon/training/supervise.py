@@ -4,7 +4,8 @@ exit code 2   the request is wrong                     ConfigError
           3   full disk and the like                   OSError
           4   broke more often than it may go back     GaveUp
           75  asked to end, its state saved            Ended
-a signal      started again from its last checkpoint; killed because memory was short, with fewer micro_rows
+a signal      started again from its last checkpoint; a run killed because memory was short, with fewer micro_rows;
+              a batch or sweep that was is not started again
 """
 
 import json
@@ -23,6 +24,7 @@ from ratoon import records
 from ratoon.config import ConfigError
 from ratoon.training.faults import ENDED, GAVE_UP, Book, Ended, Fault, GaveUp, halved
 from ratoon.training.request import Request
+from ratoon.training.sole import sole
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 20
@@ -32,7 +34,7 @@ Line = dict[str, Any]
 
 
 class Killed(RuntimeError):
-    """The training process died of a signal more often than it was allowed to."""
+    """The training process died of a signal more often than it was allowed to, or for want of memory."""
 
 
 def supervise(
@@ -49,7 +51,7 @@ def supervise(
     restarts  how often a process that died of a signal is started again; it resumes from its last checkpoint
 
     Raises ConfigError where the process says that the request is wrong, OSError for a full disk and the like, GaveUp
-    and Ended as `train` does, Killed where signals do not end.
+    and Ended as `train` does, Killed where signals do not end, Occupied where another trains in `out` already.
     """
     out.mkdir(parents=True, exist_ok=True)
     records.write(out / "request.json", request)
@@ -68,8 +70,12 @@ def supervise(
         name = signal.Signals(-code).name
         if name in ("SIGTERM", "SIGINT"):  # before it could answer: what it has finished is kept
             raise Ended(f"training was asked to end ({name}) and did; run again to go on from {out}")
-        starved = name == "SIGKILL" and kills is not None and memory_kills() != kills
-        if starved and isinstance(request, Request):
+        if name == "SIGKILL" and kills is not None and memory_kills() != kills:
+            if not isinstance(request, Request):  # the same again would need the same memory
+                raise Killed(
+                    f"training was killed by the system when memory was short; lower sweep.workers or "
+                    f"train.micro_rows, then run again to go on from {out}"
+                )
             lower(request, out)  # each time there are fewer rows, so that this ends
             continue
         deaths += 1
@@ -105,7 +111,7 @@ def once(
 ) -> tuple[int, str]:
     """Start the process, pass its lines on, wait. Returns exit code and the end of what it said."""
     log = out / "training.log"
-    with log.open("ab") as file:
+    with log.open("ab") as file, sole(out, grace) as lock:
         begins = file.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", "ratoon.training", kind, str(out / "request.json"), "--supervised"],
@@ -113,6 +119,7 @@ def once(
             stdout=file,
             stderr=file,
             start_new_session=True,
+            pass_fds=(lock.fileno(),),  # it is the child that holds the folder, also when we are gone
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
     (out / "pid").write_text(str(process.pid), encoding="ascii")

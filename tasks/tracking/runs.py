@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from ratoon.config import ConfigError, Role
 from ratoon.records import Verdict
-from tasks import reach
+from tasks import owner, reach
 from tasks.reach import TrackingUnavailable, shown
 from tasks.tracking import spool
 from tasks.tracking.connection import LONGEST_PARAM, LONGEST_TAG, ask, store
@@ -138,7 +138,7 @@ def run(
 
 
 def create(experiment: str, name: str, kind: str, parent_run_id: str | None, tags: Mapping[str, Any] | None) -> str:
-    known = {"ratoon.kind": kind, "mlflow.source.name": "ratoon", "mlflow.source.type": "LOCAL"}
+    known = {"ratoon.kind": kind, "mlflow.source.name": "ratoon", "mlflow.source.type": "LOCAL", **owner.tag()}
     if said := noted(kind):
         known["mlflow.note.content"] = said
     if parent_run_id:

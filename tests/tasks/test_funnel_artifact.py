@@ -1,7 +1,7 @@
 """What the Prefect page of a run shows of the text on its way."""
 
 from ratoon.records import Funnel, Ledger
-from tasks import prepare
+from tasks import artifacts, prepare
 
 FOUND = Funnel(
     documents_in=10,
@@ -24,7 +24,7 @@ def test_the_table_accounts_for_every_document_and_names_the_commonest_reason_fi
 
 def test_every_source_of_a_refresh_is_shown_under_the_line_s_own_name(tmp_path, monkeypatch):
     shown = {}
-    monkeypatch.setattr(prepare, "create_table_artifact", lambda **given: shown.update(given))
+    monkeypatch.setattr(artifacts, "create_table_artifact", lambda **given: shown.update(given))
     params = type("P", (), {"refresh": type("R", (), {"line": "Ratoon nano_2"})})
     sources = [type("S", (), {"name": name}) for name in ("docs", "code")]
     monkeypatch.setattr(prepare, "resolve", lambda root, ask: (params, type("B", (), {"name": "nano"}), sources))

@@ -27,7 +27,7 @@ def run_id(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_artifacts(monkeypatch):
-    monkeypatch.setattr("tasks.approve.create_link_artifact", lambda **_: None)
+    monkeypatch.setattr("tasks.artifacts.create_link_artifact", lambda **_: None)
 
 
 def model(folder, seed=0):

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from ratoon.config import ConfigError
 from ratoon.training import loop, supervise
+from ratoon.training.batch import BatchRequest
 from ratoon.training.faults import Book, Fault, halved
 from ratoon.training.run import Run, train
 from ratoon.training.staging import short_of_memory
@@ -171,6 +172,23 @@ def test_memory_kills_end_in_a_letter_at_one_row_and_other_kills_after_the_resta
     monkeypatch.setattr(supervise, "KILLS", tmp_path / "nowhere")
     with pytest.raises(supervise.Killed, match=r"ended by SIGKILL 3 times; the machine may be out of memory"):
         supervise.supervise("run", request, Path(request.out))
+
+
+def test_a_sweep_the_system_killed_for_its_memory_is_not_started_again(request_for, monkeypatch, tmp_path):
+    request, counter, tries = request_for(), tmp_path / "vmstat", []
+    batch = BatchRequest(requests=(request,), workers=2, out=str(tmp_path / "batch"))
+
+    def once(*args):
+        tries.append(1)
+        counter.write_text("oom_kill 1\n")
+        return -signal.SIGKILL, ""
+
+    counter.write_text("oom_kill 0\n")
+    monkeypatch.setattr(supervise, "KILLS", counter)
+    monkeypatch.setattr(supervise, "once", once)
+    with pytest.raises(supervise.Killed, match=r"memory was short; lower sweep\.workers"):
+        supervise.supervise("batch", batch, Path(batch.out))
+    assert len(tries) == 1
 
 
 def test_smaller_parts_come_from_the_record_of_the_run_alone(request_for):

@@ -132,8 +132,19 @@ def test_one_process_asked_for_is_the_process_itself(request_for, tmp_path, monk
         records.write(tmp_path / "request.json", request_for(processes=count))
         assert __main__.processes_of("run", tmp_path / "request.json") == found
     assert __main__.processes_of("sweep", tmp_path / "request.json") is None
-    monkeypatch.setenv("RANK", "0")  # torchrun has started it
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")  # torchrun has started it
     assert __main__.processes_of("run", tmp_path / "request.json") is None
+
+
+def test_a_rank_that_does_not_know_how_many_there_are_is_refused_and_not_alone(
+    request_for, tmp_path, monkeypatch, capsys
+):
+    records.write(tmp_path / "request.json", request_for(processes=3))
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert __main__.main(["run", str(tmp_path / "request.json")]) == 2
+    assert "RANK is 1 and WORLD_SIZE is not set" in capsys.readouterr().err
 
 
 def test_a_sweep_on_ranks_is_refused(tmp_path, monkeypatch, capsys):

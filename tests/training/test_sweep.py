@@ -79,6 +79,14 @@ def test_a_finished_group_is_read_back_and_not_run_again(request_for, monkeypatc
     assert run_group(group) == found
 
 
+def test_a_commit_made_meanwhile_has_no_finished_group_run_again(request_for, monkeypatch):
+    group = group_of(request_for(tokens=10 * STEP), (10 * STEP,))
+    found = run_group(group)
+    monkeypatch.setattr("ratoon.training.group.Run", None)
+    later = group.model_copy(update={"request": group.request.model_copy(update={"commit": "f" * 40})})
+    assert run_group(later) == found
+
+
 def plan_for(tiny, out, **sweep):
     return Plan(
         {"tiny": tiny / "model"},
