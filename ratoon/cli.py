@@ -18,6 +18,7 @@ from ratoon import (
     cli_corpus,
     cli_laws,
     cli_promote,
+    cli_services,
     commands,
     commands_arms,
     commands_history,
@@ -139,13 +140,7 @@ def parser() -> argparse.ArgumentParser:
     report_verb.add_argument("--model", help="registered model (default: the one of params.yaml)")
     as_json(report_verb)
     cli_promote.add(verb)
-    up_verb = verb("up", commands.up, "start Prefect, MLflow and a worker on this machine, and open their pages to you")
-    up_verb.add_argument("--prefect-port", type=int, default=4200, help="first port to try (default 4200)")
-    up_verb.add_argument("--mlflow-port", type=int, default=5000, help="first port to try (default 5000)")
-    verb("down", commands.down, "stop what `ratoon up` started")
-    as_json(verb("status", commands.status, "what runs here, and which model is the champion"))
-    logs_verb = verb("logs", commands.logs, "the end of a service's log")
-    logs_verb.add_argument("service", choices=["prefect", "mlflow", "worker"])
+    cli_services.add(verb)
     as_json(verb("sync", commands_sync.sync, "send what runs measured while MLflow was away", SYNC))
     return top
 

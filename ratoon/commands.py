@@ -233,35 +233,3 @@ def line_of(asked: argparse.Namespace, root: Path) -> str:
     from ratoon.config import load
 
     return asked.model or load(root).refresh.line
-
-
-def up(asked: argparse.Namespace, root: Path) -> int:
-    embedded(root)
-    from tasks import environment, services, zombies
-
-    services.up(root, prefect_port=asked.prefect_port, mlflow_port=asked.mlflow_port)
-    environment.apply(root)  # from here on the servers'
-    zombies.bury()
-    return DONE
-
-
-def down(asked: argparse.Namespace, root: Path) -> int:
-    embedded(root)
-    from tasks import services
-
-    services.down(root)
-    return DONE
-
-
-def status(asked: argparse.Namespace, root: Path) -> int:
-    embedded(root)
-    from tasks import services
-
-    return services.show_status(root, as_json=asked.json)
-
-
-def logs(asked: argparse.Namespace, root: Path) -> int:
-    from tasks import services
-
-    print(services.logs(root, asked.service))
-    return DONE

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tasks import processes
+from tasks import access, processes
 
 # What we set, as JSON: a later call, or a child of this process, may set it anew without touching a person's own. The
 # values are kept too: a variable that has since become another is a person's.
@@ -62,7 +62,9 @@ def prepare(root: Path, environ: Mapping[str, str] | None = None) -> dict[str, s
     if "PREFECT_API_URL" not in wanted and ("PREFECT_API_URL" not in given or "PREFECT_API_URL" in ours):
         wanted["PREFECT_SERVER_EPHEMERAL_ENABLED"] = "true"
     chosen = {name: value for name, value in wanted.items() if name not in given or name in ours}
-    return {**chosen, "PATH": _path(given.get("PATH", os.defpath)), OURS: json.dumps(chosen, sort_keys=True)}
+    # A login is given on beside our record of what we set: one place more would be one too many for a secret.
+    record = json.dumps(chosen, sort_keys=True)
+    return {**chosen, **access.for_clients(given), "PATH": _path(given.get("PATH", os.defpath)), OURS: record}
 
 
 def apply(root: Path) -> dict[str, str]:

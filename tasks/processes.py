@@ -20,8 +20,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from ratoon import records
 from ratoon.config import ConfigError
+from tasks.access import HOST as HOST
 
-HOST = "127.0.0.1"
 SAME_START_SECONDS = 2.0  # a start time is boot time plus ticks, and boot time moves when a clock is set
 
 
@@ -34,6 +34,8 @@ class Service(records.Record):
     address: str | None  # None: it listens nowhere
     health: str | None  # URL that answers 200 when it is ready
     log: str
+    host: str = HOST  # where it listens; `address` is how this machine calls it
+    login: bool = False  # whether it asks for name and password
 
 
 REGISTER = TypeAdapter(dict[str, Service])
@@ -95,30 +97,30 @@ def healthy(service: Service, timeout: float = 5.0) -> bool:
     return service.health is None or answers(service.health, timeout)
 
 
-def answers(url: str, timeout: float = 5.0) -> bool:
+def answers(url: str, timeout: float = 5.0, headers: Mapping[str, str] | None = None) -> bool:
     # No proxy: these addresses are this machine's own.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url, timeout=timeout) as reply:
+        with opener.open(urllib.request.Request(url, headers=dict(headers or {})), timeout=timeout) as reply:
             return 200 <= reply.status < 300
     except (urllib.error.URLError, OSError, ValueError):
         return False
 
 
-def free_port(first: int, avoid: Sequence[int] = (), tries: int = 100) -> int:
+def free_port(first: int, avoid: Sequence[int] = (), tries: int = 100, host: str = HOST) -> int:
     """The first port from `first` on that nobody listens on. Raises ConfigError when there is none."""
     for port in range(first, min(first + tries, 65536)):
         if port in avoid:
             continue
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
             # Without this a port closed a minute ago still counts as taken.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((HOST, port))
+                probe.bind((host, port))
                 return port
             except OSError:
                 continue
-    raise ConfigError(f"no free port from {first} to {first + tries - 1} on {HOST}; name another one to start from")
+    raise ConfigError(f"no free port from {first} to {first + tries - 1} on {host}; name another one to start from")
 
 
 def start(name: str, command: Sequence[str], environment: Mapping[str, str], *, root: Path, log: Path) -> Service:
@@ -159,6 +161,8 @@ def _family(service: Service) -> list[psutil.Process]:
     leader = _process(service)
     if leader is None and psutil.pid_exists(service.pid):
         return []  # the number is another's now; a number still in use as a group's is never handed out
+    if leader is None and service.started < psutil.boot_time() - SAME_START_SECONDS:
+        return []  # the machine was started since: whatever bears the number now, it is not ours
     found = {leader, *_children(leader)} if leader is not None else set()
     for process in psutil.process_iter():
         try:

@@ -1,30 +1,31 @@
-"""Servers of one machine: Prefect's and MLflow's pages and a worker, all on loopback. `ratoon up` and its kin.
+"""Servers of one machine: Prefect's and MLflow's pages and workers, on loopback unless asked. `ratoon up`, `down`.
 
 They use the same databases under `.ratoon/` as the embedded default, so that nothing is lost going up or down.
 """
 
+import contextlib
 import fcntl
-import json
 import os
 import subprocess
 import sys
+import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from ratoon import config
 from ratoon.config import ConfigError
-from tasks import environment, processes
-from tasks.processes import HOST, Service
+from tasks import access, launch, processes
+from tasks.access import Bind
+from tasks.processes import Service
+from tasks.status import worker_online
 
-NAMES = ("prefect", "mlflow", "worker")
-POOL = "cpu"
 READY_SECONDS = 180.0  # a first start makes its database; on a slow disk that is a minute
 SAY_SECONDS = 5.0
+LOOK_SECONDS = 15.0  # how often `up --watch` looks; what dies is away for so long at most, and its start
+MAX_PAUSE_SECONDS = 600.0  # between tries to start what will not start
+# A training saves before it goes; nobody waits longer than it takes.
+GRACE_SECONDS = {"worker": 120.0, "worker-gpu": 120.0}
 Say = Callable[[str], None]
 
 
@@ -39,15 +40,29 @@ def say(line: str) -> None:
 # ---------------------------------------------------------------- up
 
 
-def up(root: Path, *, prefect_port: int = 4200, mlflow_port: int = 5000, report: Say = say) -> dict[str, Service]:
+def up(
+    root: Path,
+    *,
+    prefect_port: int = 4200,
+    mlflow_port: int = 5000,
+    bind: Bind | None = None,
+    gpu: bool = False,
+    report: Say = say,
+) -> dict[str, Service]:
     """Start what does not run yet, wait until it answers, register the deployments of prefect.yaml.
 
-    Ports are the first to try; one that is taken gives way to the next. What runs stays as it is.
-    Raises ServiceFailed with the end of the log of what did not come up; what this call started is stopped again.
+    Ports are the first to try; one that is taken gives way to the next. What runs stays as it is, and what died is
+    started as it was. Raises ServiceFailed with the end of the log of what did not come up; what this call started
+    is stopped again.
     """
     root = root.resolve()
     with _alone(root):
-        services = {name: item for name, item in processes.recorded(root).items() if processes.alive(item)}
+        recorded = processes.recorded(root)
+        bound = _bound(recorded, bind)
+        services = {name: item for name, item in recorded.items() if processes.alive(item)}
+        for item in recorded.values():
+            if item.name not in services:
+                processes.stop(item)  # its children may live on, and hold its port
         fresh: list[Service] = []
 
         def keep(service: Service) -> None:
@@ -55,18 +70,24 @@ def up(root: Path, *, prefect_port: int = 4200, mlflow_port: int = 5000, report:
             fresh.append(service)
             processes.record(root, services)
 
+        def port(first: int) -> int:
+            return processes.free_port(first, avoid=_ports(services), host=bound.host)
+
         try:
+            if launch.KEEPER not in services:
+                keep(launch.keeper(root))
             if "prefect" not in services:
-                keep(_start_prefect(root, processes.free_port(prefect_port)))
+                keep(launch.prefect(root, _again("prefect", recorded, port, prefect_port), bound))
             if "mlflow" not in services:
-                keep(_start_mlflow(root, processes.free_port(mlflow_port, avoid=_ports(services))))
+                keep(launch.mlflow(root, _again("mlflow", recorded, port, mlflow_port), bound))
             for name in ("prefect", "mlflow"):
                 wait(services[name], report)
             _work_pool(root, services)
             deploy(root, services, report)
-            if "worker" not in services:
-                keep(_start_worker(root, services))
-            _wait_for_worker(services, report)
+            for name in _workers(recorded, gpu):
+                if name not in services:
+                    keep(launch.worker(root, services, name))
+                _wait_for_worker(services, report, name)
         except BaseException:
             for service in reversed(fresh):
                 processes.stop(service)
@@ -75,6 +96,36 @@ def up(root: Path, *, prefect_port: int = 4200, mlflow_port: int = 5000, report:
             raise
     report(_addresses(services))
     return services
+
+
+def _bound(recorded: Mapping[str, Service], asked: Bind | None) -> Bind:
+    """As asked; unasked, as it was. Raises ConfigError where that changes what runs, or its secrets are not at hand."""
+    servers = [recorded[name] for name in ("prefect", "mlflow") if name in recorded]
+    was = Bind(servers[0].host, servers[0].login) if servers else None
+    if asked is None:
+        return access.bind(*was, os.environ) if was else Bind()
+    if was and asked != was and any(processes.alive(item) for item in servers):
+        raise ConfigError(
+            f"the servers listen on {was.host}{' and ask for a login' if was.login else ''}; `ratoon down` first"
+        )
+    return asked
+
+
+def _again(name: str, recorded: Mapping[str, Service], port: Callable[[int], int], first: int) -> int:
+    """The port it had, so that bookmarks and workers find it again; else the first free one."""
+    had = recorded.get(name)
+    if had and had.address:
+        before = int(had.address.rsplit(":", 1)[1])
+        with contextlib.suppress(ConfigError):
+            found = port(before)
+            if found == before:
+                return found
+    return port(first)
+
+
+def _workers(recorded: Mapping[str, Service], gpu: bool) -> list[str]:
+    """One for the pool `cpu`, always; one for `gpu` where asked, or where there was one."""
+    return [name for name in launch.POOLS if name == "worker" or gpu or name in recorded]
 
 
 @contextmanager
@@ -89,60 +140,6 @@ def _alone(root: Path) -> Iterator[None]:
 
 def _ports(services: Mapping[str, Service]) -> list[int]:
     return [int(item.address.rsplit(":", 1)[1]) for item in services.values() if item.address]
-
-
-def _environment(root: Path, services: Mapping[str, Service]) -> dict[str, str]:
-    """For servers and worker: fixed addresses, and logs that say what happens."""
-    changed = {**os.environ, **environment.prepare(root)}
-    # What a flow prints belongs on its page here, not on the terminal `up` was called from.
-    for name in ("RATOON_LIVE", environment.OURS, "PREFECT_SERVER_EPHEMERAL_ENABLED", "PREFECT_API_URL"):
-        changed.pop(name, None)
-    changed |= {
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",
-        "PYTHONUNBUFFERED": "1",
-        # MLflow's runner of background jobs: nothing here uses it, and it is one process more per server.
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }
-    if "prefect" in services:
-        changed["PREFECT_API_URL"] = f"{services['prefect'].address}/api"
-    if "mlflow" in services:
-        changed["MLFLOW_TRACKING_URI"] = str(services["mlflow"].address)
-    return changed
-
-
-def _start(
-    root: Path, name: str, command: Sequence[str], services: Mapping[str, Service], port: int | None, health: str = ""
-) -> Service:
-    log = _log(root, name)
-    started = processes.start(name, [sys.executable, "-m", *command], _environment(root, services), root=root, log=log)
-    if port is None:
-        return started
-    address = f"http://{HOST}:{port}"
-    return started.model_copy(update={"address": address, "health": address + health})
-
-
-def _start_prefect(root: Path, port: int) -> Service:
-    command = ["prefect", "server", "start", "--host", HOST, "--port", str(port), "--analytics-off"]
-    return _start(root, "prefect", command, {}, port, "/api/health")
-
-
-def _start_mlflow(root: Path, port: int) -> Service:
-    command = ["mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", environment.store(root)]
-    # Clients are on this machine and write files themselves; so embedded runs and served ones share one folder,
-    # and a run begun under a server can be read without one.
-    command += ["--default-artifact-root", (root / ".ratoon" / "mlartifacts").as_uri()]
-    return _start(root, "mlflow", command, {}, port, "/health")
-
-
-def _start_worker(root: Path, services: Mapping[str, Service]) -> Service:
-    command = ["prefect", "worker", "start", "--pool", POOL, "--type", "process", "--limit", "1"]
-    command += ["--name", _worker_name(), "--install-policy", "never"]
-    return _start(root, "worker", command, services, None)
-
-
-def _worker_name() -> str:
-    return f"ratoon-{POOL}"
 
 
 def wait(service: Service, report: Say = say, seconds: float = READY_SECONDS) -> None:
@@ -169,9 +166,11 @@ def _until(is_ready: Callable[[], bool], service: Service, report: Say, seconds:
 
 
 def _work_pool(root: Path, services: Mapping[str, Service]) -> None:
-    """Before the deployments, which name it. Made by Prefect's own command, which knows the pool's template."""
-    if not processes.answers(f"{services['prefect'].address}/api/work_pools/{POOL}"):
-        _prefect(root, services, "work-pool", "create", POOL, "--type", "process")
+    """Before the deployments, which name them. Made by Prefect's own command, which knows the pool's template."""
+    for pool in launch.POOLS.values():
+        url = f"{services['prefect'].address}/api/work_pools/{pool}"
+        if not processes.answers(url, headers=access.headers()):
+            _prefect(root, services, "work-pool", "create", pool, "--type", "process")
 
 
 def deploy(root: Path, services: Mapping[str, Service], report: Say = say) -> None:
@@ -183,13 +182,13 @@ def deploy(root: Path, services: Mapping[str, Service], report: Say = say) -> No
 
 def _prefect(root: Path, services: Mapping[str, Service], *arguments: str) -> None:
     """A command of Prefect's, against our server; its output in logs/deploy.log."""
-    log = _log(root, "deploy")
+    log = launch.log(root, "deploy")
     with log.open("ab") as output:
         begins = output.tell()
         done = subprocess.run(
             [sys.executable, "-m", "prefect", *arguments],
             cwd=root,
-            env=_environment(root, services),
+            env=launch.surroundings(root, services),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -201,112 +200,64 @@ def _prefect(root: Path, services: Mapping[str, Service], *arguments: str) -> No
         raise ServiceFailed(f"`prefect {' '.join(arguments)}` failed (exit code {done.returncode}):\n{words[-3000:]}")
 
 
-def _wait_for_worker(services: Mapping[str, Service], report: Say) -> None:
-    _until(lambda: worker_online(services), services["worker"], report, READY_SECONDS)
-
-
-def worker_online(services: Mapping[str, Service]) -> bool:
-    """Whether Prefect hears our worker: a process alone may hang."""
-    if "prefect" not in services or "worker" not in services or not processes.alive(services["worker"]):
-        return False
-    found = _post(f"{services['prefect'].address}/api/work_pools/{POOL}/workers/filter", {})
-    return any(item.get("name") == _worker_name() and item.get("status") == "ONLINE" for item in found or [])
-
-
-def _post(url: str, body: Mapping[str, Any]) -> Any:
-    """The JSON answer; None if there is none."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    try:
-        with opener.open(request, timeout=5) as reply:
-            return json.load(reply)
-    except (urllib.error.URLError, OSError, ValueError):
-        return None
+def _wait_for_worker(services: Mapping[str, Service], report: Say, name: str = "worker") -> None:
+    _until(lambda: worker_online(services, name), services[name], report, READY_SECONDS)
 
 
 def _addresses(services: Mapping[str, Service]) -> str:
     prefect, mlflow = services["prefect"].address, services["mlflow"].address
+    pools = " and ".join(pool for name, pool in launch.POOLS.items() if name in services)
+    login = "\nBoth ask for the names and passwords you set." if services["prefect"].login else ""
     return (
-        f"Prefect   {prefect}\nMLflow    {mlflow}\nworker    pool {POOL}, one run at a time\n"
+        f"Prefect   {prefect}\nMLflow    {mlflow}\nworker    pool {pools}, one run at a time{login}\n"
         f"`ratoon` finds them by itself; for the prefect and mlflow commands in this shell:\n"
         f"  export PREFECT_API_URL={prefect}/api MLFLOW_TRACKING_URI={mlflow}\n"
         f"`ratoon down` stops them"
     )
 
 
-# ---------------------------------------------------------------- down, status, logs
+# ---------------------------------------------------------------- watch, down
+
+
+def watch(root: Path, start: Callable[[], object], ended: threading.Event, report: Say = say) -> None:
+    """Keep everything up until `ended` is set, then stop it all: what a unit of systemd runs.
+
+    A start that fails is tried again, ever later up to every ten minutes; a mistake of a person's ends it.
+    """
+    pause = LOOK_SECONDS
+    try:
+        while not ended.is_set():
+            if _all_alive(root):
+                pause = LOOK_SECONDS
+            else:
+                try:
+                    start()
+                    pause = LOOK_SECONDS
+                except (ServiceFailed, OSError) as error:
+                    report(f"{error}\ntried again in {pause:.0f} s")
+                    pause = min(2 * pause, MAX_PAUSE_SECONDS)
+            ended.wait(pause)
+    finally:
+        down(root, report)
+
+
+def _all_alive(root: Path) -> bool:
+    services = processes.recorded(root)
+    return set(launch.ALWAYS) <= services.keys() and all(processes.alive(item) for item in services.values())
 
 
 def down(root: Path, report: Say = say) -> None:
-    """Stop what `up` started, the worker first, each with all its children. Nothing running is no error."""
+    """Stop what `up` started, the workers first, each with all its children. Nothing running is no error."""
     root = root.resolve()
     with _alone(root):
         services = processes.recorded(root)
-        for name in sorted(services, key=lambda name: NAMES.index(name) if name in NAMES else -1, reverse=True):
-            processes.stop(services.pop(name))
+        for name in sorted(services, key=_place, reverse=True):
+            processes.stop(services.pop(name), GRACE_SECONDS.get(name, 10.0))
             processes.record(root, services)
             report(f"{name}: stopped")
         if not services:
             processes.register(root).unlink(missing_ok=True)
 
 
-def status(root: Path) -> list[dict[str, Any]]:
-    """Each service: name, address, pid, log, and state: `healthy`, `starting or stuck`, `dead` or `not started`."""
-    services = processes.recorded(root.resolve())
-    return [_state(name, services) for name in NAMES]
-
-
-def _state(name: str, services: Mapping[str, Service]) -> dict[str, Any]:
-    service = services.get(name)
-    if service is None:
-        return {"name": name, "state": "not started", "address": None, "pid": None, "log": None}
-    well = worker_online(services) if name == "worker" else processes.healthy(service)
-    state = "healthy" if well else "starting or stuck" if processes.alive(service) else "dead"
-    return {"name": name, "state": state, "address": service.address, "pid": service.pid, "log": service.log}
-
-
-def show_status(root: Path, *, as_json: bool = False) -> int:
-    """Print what runs here and which model is the champion. Exit code 0, or 1 if something started is not well."""
-    found = status(root)
-    line = config.load(root).refresh.line
-    model = _champion(root, line)
-    if as_json:
-        print(json.dumps({"services": found, "model": line, "champion": model}, indent=2))
-    else:
-        print("\n".join(_line(item) for item in found))
-        print(
-            f"{line}: " + (f"champion is version {model['version']}, {model['path']}" if model else "no champion yet")
-        )
-    return 1 if any(item["state"] not in ("healthy", "not started") for item in found) else 0
-
-
-def _line(item: Mapping[str, Any]) -> str:
-    more = item["address"] or (f"log {item['log']}" if item["log"] else "`ratoon up` starts it")
-    pid = f"  pid {item['pid']}" if item["pid"] else ""
-    return f"{item['name']:<10}{item['state']:<19}{more}{pid}"
-
-
-def _champion(root: Path, line: str) -> dict[str, Any] | None:
-    from tasks import reach, tracking
-
-    path = reach.database(tracking.store())
-    if path is not None and not path.exists():
-        return None  # nothing was ever tracked; asking would make the database
-    found = tracking.champion(line)
-    return {"version": found.version, "path": str(found.path)} if found else None
-
-
-def logs(root: Path, name: str, lines: int = 100) -> str:
-    """The end of a service's log. Raises ConfigError if there is no such service or nothing was logged."""
-    if name not in (*NAMES, "deploy"):
-        raise ConfigError(config.unknown("service", name, [*NAMES, "deploy"]))
-    path = _log(root.resolve(), name)
-    if not path.exists():
-        raise ConfigError(f"{path}: not found; `ratoon up` starts {name} and its log")
-    return processes.tail(path, lines)
-
-
-def _log(root: Path, name: str) -> Path:
-    path = root / ".ratoon" / "logs" / f"{name}.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+def _place(name: str) -> int:
+    return launch.NAMES.index(name) if name in launch.NAMES else -1

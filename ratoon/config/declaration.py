@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import re
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,7 +12,8 @@ T = TypeVar("T", bound=BaseModel)
 Role = Literal["general", "domain"]
 Kind = Literal["prose", "web", "code", "table"]
 Share = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # becomes part of paths: no slash, no leading dot
+Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$", max_length=64)]
 
 
 class ConfigError(ValueError):

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from ratoon.config.bases import Base
 from ratoon.config.benchmarks import Benchmark
-from ratoon.config.declaration import ConfigError, T, unknown
+from ratoon.config.declaration import NAME, ConfigError, T, unknown
 from ratoon.config.params import Params
 from ratoon.config.sources import Source
 
@@ -55,7 +55,8 @@ def benchmark(root: Path, name: str) -> Benchmark:
 def declared(folder: Path, name: str, model: type[T], word: str) -> T:
     """The declaration `name` in `folder`; its file is called like it."""
     path = folder / f"{name}.yaml"
-    if not path.exists():
+    # A name may come from a form in a page: with slashes it would name any file of the machine.
+    if not NAME.fullmatch(name) or not path.exists():
         found = sorted(p.stem for p in folder.glob("*.yaml"))
         place = f"{folder.parent.name}/{folder.name}/{name}.yaml"
         raise ConfigError(f"{unknown(word, name, found)}\n  to declare it, write {place}")
