@@ -12,9 +12,10 @@ from ratoon import records, report
 from ratoon.lm.suitable import license_of
 from ratoon.records import Choice, Lineage, Observation, Refresh, Verdict
 from ratoon.training.request import Result
-from tasks import tracking, versions
+from tasks import commits, tracking
 from tasks.job import Job, digest, finish
 from tasks.names import artifact_key
+from tasks.origin import TAG, of_folder
 from tasks.prepare import ledgers, path_of
 from tasks.retry import weather
 
@@ -37,6 +38,8 @@ def register(job: Job, verdict: Verdict, run_id: str) -> int:
         "license": license_of(path_of(job.base, job.layout.root), job.base) or "none declared",
         **{f"edition.{path}": md5 for path, md5 in job.editions.items()},
     }
+    if name := of_folder(job.folder):
+        tags[TAG] = name
     version = tracking.register(job.line, Path(verdict.candidate), run_id, tags)
     if verdict.promoted:
         tracking.promote(job.line, version)
@@ -58,7 +61,7 @@ def conclude(
 ) -> Refresh:
     """Everything the refresh left, as one record, one page and one Prefect artifact."""
     result = records.read(job.folder / "train" / "result.json", Result)
-    commit, dirty = versions.commit(job.layout.root)
+    commit, dirty = commits.commit(job.layout.root)
     refresh = Refresh(
         name=f"{job.line} {started:%Y-%m-%d %H:%M}",
         line=job.line,

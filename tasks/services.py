@@ -18,7 +18,7 @@ from typing import Any
 
 from ratoon import config
 from ratoon.config import ConfigError
-from tasks import environment, processes
+from tasks import disk, environment, processes
 from tasks.processes import HOST, Service
 
 NAMES = ("prefect", "mlflow", "worker")
@@ -270,13 +270,16 @@ def show_status(root: Path, *, as_json: bool = False) -> int:
     found = status(root)
     line = config.load(root).refresh.line
     model = _champion(root, line)
+    used = disk.usage(root)
     if as_json:
-        print(json.dumps({"services": found, "model": line, "champion": model}, indent=2))
+        held = {"free": disk.free(root), "used": used}
+        print(json.dumps({"services": found, "model": line, "champion": model, "disk": held}, indent=2))
     else:
         print("\n".join(_line(item) for item in found))
         print(
             f"{line}: " + (f"champion is version {model['version']}, {model['path']}" if model else "no champion yet")
         )
+        print(disk.told(root, used))
     return 1 if any(item["state"] not in ("healthy", "not started") for item in found) else 0
 
 
