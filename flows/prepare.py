@@ -6,8 +6,11 @@ from prefect import flow
 
 from ratoon.config import Ask
 from tasks.job import resolve
+from tasks.live import warn
 from tasks.names import run_name
 from tasks.prepare import make_base, make_editions, push_editions, show_funnel
+from tasks.room import check_prepare
+from tasks.versions import RemoteUnavailable, owed
 
 EVERYTHING = Ask()
 
@@ -16,9 +19,21 @@ EVERYTHING = Ask()
 def prepare(ask: Ask = EVERYTHING) -> dict[str, list[str]]:
     """Ingest, clean and pack what is new in every source, through DVC; push the editions; make the base."""
     root = Path.cwd()
+    params, base, sources = resolve(root, ask)
+    check_prepare(root, base, sources)
     ran, _ = make_editions(root, ask)
     show_funnel(root, ask)
     make_base(root, ask)
-    if ran and resolve(root, ask)[0].refresh.push:
-        push_editions(root)
+    if params.refresh.push and (ran or owed(root)):
+        push_editions_or_tell(root, params.refresh.push)
     return {"ran": ran}
+
+
+def push_editions_or_tell(root: Path, asked: bool | str) -> None:
+    """A remote that is away fails the run, unless params say `later`: the next one sends what is owed."""
+    try:
+        push_editions(root)
+    except RemoteUnavailable as error:
+        if asked != "later":
+            raise
+        warn(str(error))

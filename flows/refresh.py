@@ -22,8 +22,10 @@ from tasks.estimate import check_budget
 from tasks.history import look_back, look_closer, remember
 from tasks.job import alone, latest, question_answered
 from tasks.names import run_name
+from tasks.origin import keep_origin, record_pointers
 from tasks.prepare import open_job
 from tasks.promote import conclude, headline, register, tell_again
+from tasks.room import check_sweep, check_train
 from tasks.zombies import bury
 
 DEFAULT = Ask()
@@ -41,6 +43,9 @@ def refresh(ask: Ask = DEFAULT) -> State:
     if last is not None and question_answered(job) and not ask.force:
         return Completed(message=nothing_new(job.line, last.name))
     check_budget(job)  # before the sweep too: what cannot end is not worth one
+    check_sweep(job)
+    check_train(job)
+    keep_origin(job)
     with alone(job), tracking.run(job.line, f"refresh {started:%Y-%m-%d %H:%M}", kind="refresh") as run:
         tracking.lay_out(job.line, {name: corpus.role for name, corpus in job.corpora.items()})
         run.params(job.params)
@@ -56,6 +61,7 @@ def refresh(ask: Ask = DEFAULT) -> State:
         version = register(job, read(job.folder / "verdict.json", Verdict), trained["run"])
         remember(job, version, read(job.folder / "verdict.json", Verdict).promoted, run.id)
         runs = {"refresh": run.id, "train": trained["run"]}
+        record_pointers(job, version)
         done = conclude(job, started=started, seconds=seconds, runs=runs, version=version)
         run.artifact(job.folder / "report.html")
         run.artifact(job.folder / "refresh.json")

@@ -38,6 +38,16 @@ class Layout:
         """Scores of models by what decides them, for all refreshes of all lines."""
         return self.state / "scores"
 
+    @property
+    def origins(self) -> Path:
+        """What every refresh was asked of which text: its parameters, declarations and dvc.lock, to the byte."""
+        return self.state / "origins"
+
+    @property
+    def unpushed(self) -> Path:
+        """There while editions are owed to the DVC remote."""
+        return self.state / "unpushed"
+
     def refreshes(self, line: str) -> Path:
         return self.state / "refreshes" / line
 

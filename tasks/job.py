@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ratoon.corpus.portions import shares
 from ratoon.layout import Layout
 from ratoon.records import Refresh
 from ratoon.training.sweep import Corpus
-from tasks import versions
+from tasks import commits
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ class Job:
         asked = params.model_dump(mode="json")
         asked["refresh"].pop("push")
         asked["refresh"].pop("watch", None)
+        asked["refresh"].pop("commit", None)
         asked.pop("budgets")
+        asked.pop("retention", None)
         asked.pop("arms", None)  # what a refresh is measured against does not change it
         asked["prepare"].pop("engine")
         for section in ("budget", "faults"):
@@ -63,7 +65,7 @@ class Job:
         return {
             "row_tokens": self.base.row_tokens,
             "held_out_tokens": self.params.prepare.held_out.max_tokens,
-            "commit": versions.commit(self.layout.root)[0],
+            "commit": commits.commit(self.layout.root)[0],
         }
 
 
@@ -116,10 +118,15 @@ def folder_of(layout: Layout, line: str, question: str, parent_version: int | No
     return layout.refreshes(line) / f"{question}-on-{parent_version or 'base'}"
 
 
+def alone(job: Job) -> AbstractContextManager[None]:
+    """One refresh of a model line at a time."""
+    return held(job.layout, job.line)
+
+
 @contextmanager
-def alone(job: Job) -> Iterator[None]:
-    """One refresh of a model line at a time. The lock goes with the process that holds it, however that ends."""
-    path = job.layout.refreshes(job.line) / "lock"
+def held(layout: Layout, line: str) -> Iterator[None]:
+    """The lock of a model line. It goes with the process that holds it, however that ends."""
+    path = layout.refreshes(line) / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as lock:
         try:
@@ -127,7 +134,7 @@ def alone(job: Job) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             raise ConfigError(
-                f"{job.line}: another refresh of this model is under way (process {lock.read().strip() or '?'}); "
+                f"{line}: another refresh of this model is under way (process {lock.read().strip() or '?'}); "
                 f"wait for it, or stop it: this command then goes on where it was"
             ) from None
         lock.truncate(0)

@@ -132,16 +132,20 @@ def _terminal(name: str, unit: str, total: float | None) -> Iterator[Stage]:
 @contextmanager
 def _log(name: str, unit: str, total: float | None) -> Iterator[Stage]:
     """Into the log of the flow run, where the Prefect page shows it."""
+    logger = _logger()
+    logger.info("%s begins%s", name, f": {short(total)} {unit}" if total else "")
+    with _lines(name, unit, total, logger.info) as shown:
+        yield shown
+
+
+def _logger() -> logging.Logger | logging.LoggerAdapter:
     from prefect.exceptions import MissingContextError
     from prefect.logging import get_run_logger
 
     try:
-        logger: logging.Logger | logging.LoggerAdapter = get_run_logger()
+        return get_run_logger()
     except MissingContextError:
-        logger = logging.getLogger("ratoon")
-    logger.info("%s begins%s", name, f": {short(total)} {unit}" if total else "")
-    with _lines(name, unit, total, logger.info) as shown:
-        yield shown
+        return logging.getLogger("ratoon")
 
 
 @contextmanager
@@ -177,3 +181,11 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def warn(text: str) -> None:
+    """What did not stop the work and a person should know."""
+    if os.environ.get(SHOWN):
+        print(f"note: {text}", file=sys.stderr, flush=True)
+    else:
+        _logger().warning(text)

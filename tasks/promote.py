@@ -8,9 +8,10 @@ from ratoon import records, report
 from ratoon.lm.suitable import license_of
 from ratoon.records import Choice, Lineage, Observation, Refresh, Verdict
 from ratoon.training.request import Result
-from tasks import tracking, versions
+from tasks import commits, tracking
 from tasks.artifacts import show_verdict
 from tasks.job import Job, digest, finish
+from tasks.origin import TAG, of_folder
 from tasks.prepare import ledgers, path_of
 from tasks.retry import healing
 
@@ -31,10 +32,12 @@ def register(job: Job, verdict: Verdict, run_id: str) -> int:
         "parent": str(job.parent_version or job.base.name),
         "question": job.question,
         "license": license_of(path_of(job.base, job.layout.root), job.base) or "none declared",
-        "commit": versions.commit(job.layout.root)[0],
+        "commit": commits.commit(job.layout.root)[0],
         "domain_share": records.read(job.folder / "choice.json", Choice).share,
         **{f"edition.{path}": md5 for path, md5 in job.editions.items()},
     }
+    if name := of_folder(job.folder):
+        tags[TAG] = name
     version = tracking.register(job.line, Path(verdict.candidate), run_id, tags, described(job, verdict))
     if verdict.promoted:
         tracking.promote(job.line, version)
@@ -69,7 +72,7 @@ def conclude(
 ) -> Refresh:
     """Everything the refresh left, as one record, one page and one Prefect artifact."""
     result = records.read(job.folder / "train" / "result.json", Result)
-    commit, dirty = versions.commit(job.layout.root)
+    commit, dirty = commits.commit(job.layout.root)
     refresh = Refresh(
         name=f"{job.line} {started:%Y-%m-%d %H:%M}",
         line=job.line,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ratoon import config
-from tasks import access, launch, processes
+from tasks import access, disk, launch, processes
 from tasks.processes import Service
 
 
@@ -60,13 +60,16 @@ def show(root: Path, *, as_json: bool = False) -> int:
     found = status(root)
     line = config.load(root).refresh.line
     model = _champion(root, line)
+    used = disk.usage(root)
     if as_json:
-        print(json.dumps({"services": found, "model": line, "champion": model}, indent=2))
+        held = {"free": disk.free(root), "used": used}
+        print(json.dumps({"services": found, "model": line, "champion": model, "disk": held}, indent=2))
     else:
         print("\n".join(_line(item) for item in found))
         print(
             f"{line}: " + (f"champion is version {model['version']}, {model['path']}" if model else "no champion yet")
         )
+        print(disk.told(root, used))
     return 1 if any(item["state"] not in ("healthy", "not started") for item in found) else 0
 
 

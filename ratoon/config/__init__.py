@@ -27,6 +27,7 @@ from ratoon.config.params import Ask, Params, RefreshConfig
 from ratoon.config.prefixes import Prefixes
 from ratoon.config.prepare import Dedup, HeldOut, NearDuplicates, Paragraphs, PrepareConfig, Thresholds
 from ratoon.config.reading import base, benchmark, declared, load, merge, parse, read_yaml, source
+from ratoon.config.retention import RetentionConfig
 from ratoon.config.scores import (
     CONTROLS,
     Classifier,
@@ -101,6 +102,7 @@ __all__ = [
     "Prompt",
     "QualityConfig",
     "RefreshConfig",
+    "RetentionConfig",
     "Retreat",
     "Retrieval",
     "Role",

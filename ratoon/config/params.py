@@ -1,6 +1,6 @@
 """params.yaml as a whole, and what a person may ask without editing it."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -8,6 +8,7 @@ from ratoon.config.arms import ArmsConfig
 from ratoon.config.assess import AssessConfig, GateConfig
 from ratoon.config.declaration import Declared, Name, Share
 from ratoon.config.prepare import PrepareConfig
+from ratoon.config.retention import RetentionConfig
 from ratoon.config.sweep import ChooseConfig, SweepConfig
 from ratoon.config.train import TrainConfig
 
@@ -20,7 +21,14 @@ class RefreshConfig(Declared):
     )
     model: Name | None = Field(None, description="registered model; none: ratoon-<base>")
     budget: str = Field("default", description="an entry of budgets")
-    push: bool = Field(True, description="push the editions to the DVC remote")
+    push: bool | Literal["later"] = Field(
+        True, description="push the editions to the DVC remote; later: go on without where it is away"
+    )
+    commit: bool = Field(
+        False,
+        description="record dvc.lock in Git after each refresh, on the branch ratoon/<model>",
+        exclude_if=lambda it: not it,
+    )
 
     @model_validator(mode="after")
     def check(self) -> "RefreshConfig":
@@ -47,6 +55,11 @@ class Params(Declared):
         ArmsConfig(),
         description="measured against once a refresh has ended; none unless named",
         exclude_if=lambda arms: not arms.asked,
+    )
+    retention: RetentionConfig = Field(
+        RetentionConfig(),
+        description="what `ratoon gc` leaves",
+        exclude_if=lambda it: it == RetentionConfig(),
     )
     budgets: dict[str, dict[str, dict[str, Any]]] = Field(
         default_factory=dict, description="named changes to the sections above: budget -> section -> key -> value"

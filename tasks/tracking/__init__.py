@@ -31,6 +31,7 @@ from tasks.tracking.registry import (
     register,
     rollback,
     tag,
+    version_of,
     version_path,
     versions,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "run",
     "store",
     "tag",
+    "version_of",
     "version_path",
     "versions",
     "view_link",

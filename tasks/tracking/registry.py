@@ -146,13 +146,18 @@ def versions(line: str) -> list[Version]:
     return sorted((_version(item) for item in found), key=lambda item: -item.version)
 
 
-def version_path(line: str, version: int) -> Path:
-    """The directory of a version's weights. Raises ConfigError if the version or the directory is not there."""
+def version_of(line: str, version: int) -> Version:
+    """Wherever its weights are. Raises ConfigError if there is no such version."""
     found = or_none("get_model_version", line, str(version))
     if found is None:
         numbers = ", ".join(str(item.version) for item in versions(line)) or "none yet"
         raise ConfigError(f"{line}: no version {version}; there are {numbers}")
-    path = _version(found).path
+    return _version(found)
+
+
+def version_path(line: str, version: int) -> Path:
+    """The directory of a version's weights. Raises ConfigError if the version or the directory is not there."""
+    path = version_of(line, version).path
     if not (path / "config.json").exists():
         raise ConfigError(
             f"{line} version {version}: its weights are not at {path}; "

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from ratoon.config import ConfigError
-from tasks import versions
+from tasks import commits, dvc_locks, versions
 
 STAGES = """
 stages:
@@ -140,7 +140,7 @@ def test_a_missing_input_and_an_unknown_stage_are_the_persons_to_mend(root):
 
 
 def test_while_another_dvc_works_the_second_waits_and_then_names_it(root, monkeypatch):
-    monkeypatch.setattr(versions, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(dvc_locks, "BUSY_SECONDS", 0.2)
     (root / "first.py").write_text(FIRST + "import time\nopen('begun', 'w')\ntime.sleep(6)\n", encoding="utf-8")
     other = threading.Thread(target=versions.repro, args=(root, ["first"]))
     other.start()
@@ -185,14 +185,14 @@ def test_outside_git_or_dvc_the_letter_says_what_is_missing(tmp_path):
 
 
 def test_the_commit_is_dirty_by_code_and_not_by_editions(root, tmp_path):
-    sha, dirty = versions.commit(root)
+    sha, dirty = commits.commit(root)
     assert (len(sha), dirty) == (40, False)
     (root / "dvc.lock").write_text("schema: '2.0'\n", encoding="utf-8")
     git(root, "add", "-f", "dvc.lock")
-    assert versions.commit(root)[1] is False
+    assert commits.commit(root)[1] is False
     (root / "first.py").write_text("changed", encoding="utf-8")
-    assert versions.commit(root) == (sha, True)
-    assert versions.commit(tmp_path) == (None, None)
+    assert commits.commit(root) == (sha, True)
+    assert commits.commit(tmp_path) == (None, None)
 
 
 def test_a_lock_file_with_a_merge_conflict_is_refused(root):
