@@ -56,10 +56,12 @@ class TrainConfig(Declared):
         description="bf16: reckoned in bf16 over float32 weights; bf16_pure: weights and gradients are bf16 too, "
         "rounded by chance so that small steps are not lost",
     )
-    activation_checkpointing: bool | Literal["light", "auto"] = Field(
+    activation_checkpointing: bool | Literal["light", "lean", "auto"] = Field(
         "auto",
         description="true: forget what layers put out and reckon it again for the gradient; light: the same, "
-        "but keep what products of matrices and attention put out; auto: light on a CPU for wide models. Same result",
+        "but keep what products of matrices and attention put out; lean: layers of known families are read by leaner "
+        "functions, on a CPU; auto: lean where it can be, else light on a CPU for wide models. Same result, to "
+        "rounding",
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt | None = Field(None, description="CPU threads; none: all cores")

@@ -1,10 +1,13 @@
-"""What a layer puts out for its gradient: kept, or reckoned again on the way back. Weights are the same to the bit.
+"""What a layer puts out for its gradient: kept, or reckoned again on the way back.
 
     false   everything is kept
     light   what products of matrices and attention put out is kept; norms, activations, rotations, which are most of
             the memory and little of the work, are reckoned again
     true    one layer's insides at a time, for about one more forward pass
-    auto    light on a CPU for a model of `WIDE` and more on one rank, if it takes to it; else false
+    lean    float32 layers of families known here are read by functions that hold less and do less: ratoon/lm/lean.py
+    auto    lean where it can be; else, on a CPU and one rank, light for a model of `WIDE` and more; else false
+
+Weights are the same to the bit with false, light and true, to rounding with lean. On a GPU lean layers read as ever.
 
 Narrow models have little to save, and for them the bookkeeping, some 20 microseconds an operation, is much of a step.
 """
@@ -18,6 +21,7 @@ from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint
 
 from ratoon.config import ConfigError
 from ratoon.lm.attention import logits
+from ratoon.lm.lean_layers import make_lean, make_plain
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,12 +30,25 @@ WIDE = 256
 PROBE_TOKENS = 6
 PROBED = 64  # parameters whose gradients are compared, the smallest: those of norms, or an adapter's
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "_grouped_mm", "convolution")
-Wanted = bool | Literal["light", "auto"]
+TOLERANCE = 1e-3  # of a parameter's largest gradient, between lean layers and transformers' own
+Wanted = bool | Literal["light", "lean", "auto"]
 
 
-def checkpoint_activations(model: "PreTrainedModel", wanted: Wanted) -> None:
-    """Have `model` forget in training what `wanted` says. Raises ConfigError where it cannot and was told to."""
-    if wanted is False or (wanted == "auto" and not pays(model)):
+def checkpoint_activations(
+    model: "PreTrainedModel", wanted: Wanted, precision: str = "fp32", *, sharded: bool = False
+) -> None:
+    """Have `model` forget in training what `wanted` says. Raises ConfigError where it cannot and was told to.
+
+    sharded  it is to be cut up over ranks, whose device may be another than where it lies now
+    """
+    if wanted in ("lean", "auto") and precision == "fp32" and leaned(model):
+        return
+    if wanted == "lean":
+        raise ConfigError(
+            f"train.activation_checkpointing: lean: layers of {model.config.model_type} in {precision}, as they are "
+            f"trained here, are not known to it; allowed for this model: auto, light, true, false"
+        )
+    if wanted is False or (wanted == "auto" and (sharded or not pays(model))):
         return
     if not model.supports_gradient_checkpointing:
         if wanted == "auto":
@@ -69,6 +86,21 @@ def lightened(model: "PreTrainedModel") -> bool:
     if not agrees:
         model.activation_checkpointing_disable()
     return agrees
+
+
+def leaned(model: "PreTrainedModel") -> bool:
+    """Read its layers leanly, if the model's gradients stay what they are to rounding, which it is asked itself."""
+    expected = slopes(model)
+    if not make_lean(model):
+        return False
+    if not all(near(a, b) for a, b in zip(expected, slopes(model), strict=True)):
+        make_plain(model)
+        return False
+    return True
+
+
+def near(expected: Tensor, found: Tensor) -> bool:
+    return bool((found - expected).abs().max() <= TOLERANCE * expected.abs().max())
 
 
 def policy(_: Any, operation: Any, *given: Any, **named: Any) -> CheckpointPolicy:

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def open_model(path: Path, recipe: TrainConfig) -> "PreTrainedModel":
-    """The model in `path`, on the recipe's device. Raises ConfigError for what this model or machine cannot do."""
-    device = pick_device(recipe.device)
+def open_model(path: Path, recipe: TrainConfig, *, sharded: bool = False) -> "PreTrainedModel":
+    """The model in `path`, on the recipe's device. Raises ConfigError for what this model or machine cannot do.
+
+    sharded  it is to be cut up over ranks: on the CPU, and from there block by block to a GPU, as one rank's may not
+             hold all of it
+    """
+    device = pick_device("cpu" if sharded else recipe.device)
     if recipe.adapter is not None and recipe.adapter.name == "qlora":
         model = load_quantized(path, device)
     else:
@@ -25,7 +29,7 @@ def open_model(path: Path, recipe: TrainConfig) -> "PreTrainedModel":
     if recipe.adapter is not None:
         attach(model, recipe.adapter, recipe.seed)
     freeze(model, recipe.optimizer.freeze)
-    checkpoint_activations(model, recipe.activation_checkpointing)
+    checkpoint_activations(model, recipe.activation_checkpointing, recipe.precision, sharded=sharded)
     return model
 
 

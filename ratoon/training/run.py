@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from ratoon import records
-from ratoon.config import TrainConfig
 from ratoon.lm.head import plain_head
 from ratoon.lm.load import check_weights, non_embedding, pick_device
 from ratoon.records import Observation
@@ -45,7 +44,7 @@ class Run:
             self.reading = Reading(request)
         self.mixture = self.reading.mixture
         self.held_out = {name: open_held_out(name, request) for name in sorted(request.portions)}
-        self.model = open_model(beginning(request), recipe if ranks.count == 1 else before_sharding(recipe))
+        self.model = open_model(beginning(request), recipe, sharded=ranks.count > 1)
         self.params, self.share = non_embedding(self.model), share_read(request)
         roles: dict[str, str] = {name: portion.role for name, portion in request.portions.items()}
         parent, out = Path(request.model), Path(request.out)
@@ -143,12 +142,6 @@ class Run:
                 )
             )
         return found
-
-
-def before_sharding(recipe: TrainConfig) -> TrainConfig:
-    """On the CPU, and from there block by block to a GPU: one rank's may not hold all of it. So `auto` cannot judge."""
-    kept = recipe.activation_checkpointing
-    return recipe.model_copy(update={"device": "cpu", "activation_checkpointing": kept if kept != "auto" else False})
 
 
 def evaluation_steps(steps: int, evaluations: int) -> list[int]:

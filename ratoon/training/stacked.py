@@ -25,6 +25,7 @@ from torch.nn.functional import cross_entropy
 
 from ratoon import records
 from ratoon.config import ConfigError, TrainConfig
+from ratoon.lm.lean_layers import make_plain
 from ratoon.lm.load import pick_device
 from ratoon.records import Observation
 from ratoon.training.group import Group, Walk, branch, branches, run_group, table_of, trunk_request
@@ -150,6 +151,7 @@ class Stack:
             run.model.train()
         # What `auto` may have chosen for it alone: nothing in a stack is reckoned again.
         self.runs[0].model.activation_checkpointing_disable()
+        make_plain(self.runs[0].model)
         while (step := self.runs[0].state.step) < until:
             losses_M = self.gradients(step)
             norms_M = self.clip()

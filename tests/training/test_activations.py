@@ -1,10 +1,11 @@
-"""train.activation_checkpointing: less memory, the same gradients to the bit."""
+"""train.activation_checkpointing: less memory, the same gradients; to the bit but for lean layers."""
 
 import pytest
 import torch
 from families import FAMILIES, build
 
 from ratoon.config import ConfigError, Scratch, TrainConfig
+from ratoon.lm.lean_layers import is_lean, make_plain
 from ratoon.lm.llama import new_llama
 from ratoon.training.activations import WIDE, checkpoint_activations
 from ratoon.training.loop import accumulate, new_state, new_step
@@ -37,6 +38,7 @@ def gradients(model, wanted, **settings):
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
     model.activation_checkpointing_disable()
+    make_plain(model)
     return found
 
 
@@ -90,17 +92,53 @@ def held(model, wanted):
     return sum(event.self_cpu_memory_usage for event in profile.key_averages())
 
 
-def test_light_holds_much_less_for_the_way_back():
-    plain, light, all_of_it = (held(llama(), wanted) for wanted in (False, "light", True))
-    assert all_of_it < light < 0.7 * plain
+def test_light_and_lean_hold_much_less_for_the_way_back():
+    plain, light, lean, all_of_it = (held(llama(), wanted) for wanted in (False, "light", "lean", True))
+    assert all_of_it < min(light, lean)
+    assert max(light, lean) < 0.7 * plain
 
 
-def test_auto_is_light_for_wide_models_and_leaves_narrow_ones_alone():
-    wide, narrow = llama(WIDE), llama(32)
-    for model in (wide, narrow):
+def is_leaned(model):
+    return any(is_lean(module) for module in model.modules())
+
+
+def test_auto_is_lean_where_layers_are_known():
+    for model in (llama(WIDE), llama(32)):
         checkpoint_activations(model, "auto")
+        assert is_leaned(model)
+        assert not model.is_activation_checkpointing
+
+
+def test_auto_is_light_for_other_wide_models_on_one_rank_and_leaves_narrow_ones_alone():
+    wide, narrow, sharded = llama(WIDE), llama(32), llama(WIDE)
+    for model in (wide, narrow):
+        checkpoint_activations(model, "auto", "bf16")
+    checkpoint_activations(sharded, "auto", "bf16", sharded=True)
     assert wide.is_activation_checkpointing
-    assert not narrow.is_activation_checkpointing
+    assert not any(model.is_activation_checkpointing for model in (narrow, sharded))
+    assert not any(is_leaned(model) for model in (wide, narrow, sharded))
+
+
+def test_lean_keeps_the_gradients_to_rounding_whatever_is_asked_of_a_step():
+    for settings in ({}, {"attention": "document"}, {"micro_rows": 2}):
+        plain, lean = (gradients(llama(), wanted, **settings) for wanted in (False, "lean"))
+        assert plain.keys() == lean.keys()
+        for name, slope in plain.items():
+            assert (slope - lean[name]).abs().max() <= 1e-5 * slope.abs().max(), (name, settings)
+
+
+def test_lean_where_layers_are_not_known_is_refused_with_what_is_allowed():
+    for model, precision in ((build("gemma"), "fp32"), (llama(), "bf16")):
+        with pytest.raises(ConfigError, match=rf"lean: .* in {precision}, .* allowed for this model: auto, light, tr"):
+            checkpoint_activations(model, "lean", precision)
+
+
+def test_a_layer_that_answers_otherwise_than_its_family_is_read_as_ever():
+    model = llama()
+    mlp = model.model.layers[1].mlp
+    mlp.forward = lambda x: 2 * type(mlp).forward(mlp, x)
+    checkpoint_activations(model, "auto")
+    assert not is_leaned(model)
 
 
 class Rude(torch.nn.Module):
@@ -139,7 +177,7 @@ def test_asking_a_model_whether_it_keeps_its_gradients_draws_no_chance_and_leave
     assert all(p.grad is None for p in model.parameters())
 
 
-@pytest.mark.parametrize("wanted", [False, "light", "auto"])
+@pytest.mark.parametrize("wanted", [False, "light", "lean", "auto"])
 def test_what_is_kept_for_the_way_back_is_no_part_of_a_run(wanted, request_for):
     assert request_for(activation_checkpointing=wanted).identity() == request_for().identity()
 
