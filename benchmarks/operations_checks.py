@@ -95,10 +95,12 @@ def newest(project) -> Path:
 def flow_runs(project, told) -> list[str]:
     """Prefect holds no run for alive whose process is gone."""
     services = json.loads((project.root / ".ratoon" / "services.json").read_text())
+    api = f"{services['prefect']['address']}/api"
+    with urllib.request.urlopen(f"{api}/csrf-token?client=soak", timeout=20) as reply:
+        token = json.load(reply)["token"]
+    headers = {"Content-Type": "application/json", "Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "soak"}
     body = json.dumps({"flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}}).encode()
-    url = f"{services['prefect']['address']}/api/flow_runs/filter"
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=20) as reply:
+    with urllib.request.urlopen(urllib.request.Request(f"{api}/flow_runs/filter", body, headers), timeout=20) as reply:
         return [f"Prefect run {each['name']} still {each['state_name']}" for each in json.load(reply)]
 
 

@@ -36,7 +36,13 @@ CLEAN = {1, 2, 75, 130, *ENDED}  # a letter and an exit code; anything else is a
 PARAMS = {
     "refresh": {"base": "nano", "sources": ["prose", "code"], "watch": ["notes"]},
     "prepare": {"bases": ["nano"], "held_out": {"share": 0.2, "max_tokens": 12_000, "min_documents": 5}},
-    "train": {"tokens": 65_536, "learning_rate": 0.002, "rows_per_step": 8, "evaluations": 3},
+    "train": {
+        "tokens": 65_536,
+        "learning_rate": 0.002,
+        "rows_per_step": 8,
+        "evaluations": 3,
+        "schedule": {"name": "wsd", "warmup_steps": 6, "decay_share": 0.2},
+    },
     "sweep": {"ratios": [0.1, 0.3, 0.5, 0.7, 0.9], "tokens": 24_576, "horizons": 2},
     "choose": {"tolerance": 0.3, "bootstrap": 50},
     "promote": {"max_general_loss": 0.1, "max_benchmark_loss": 1.0},
