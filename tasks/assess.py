@@ -156,12 +156,10 @@ def judge(job: Job, scored: Scored, parent_run: str | None) -> Verdict:
             for item in verdict.comparisons
             for arm in ("parent", "candidate", "difference")
         }
-        run.metrics(measured)
+        its = {name: value for name, value in measured.items() if name.endswith("/candidate")}
+        run.metrics({name: value for name, value in measured.items() if name not in its})
+        run.about(scored.models["candidate"], its)
         run.verdict(verdict)
-        if (logged := tracking.logged_model(job.line, scored.models["candidate"])) is not None:
-            tracking.attach(
-                run, logged, {name: value for name, value in measured.items() if name.endswith("/candidate")}
-            )
         for folder in scored.folders.values():
             for file in sorted(folder.glob("*.parquet")):
                 run.artifact(file, folder.name)

@@ -17,6 +17,7 @@ from tasks.job import Job
 from tasks.live import stage
 from tasks.names import named
 from tasks.retry import healing
+from tasks.sampling import Sampler
 
 
 def request_of(job: Job, share: float) -> Request:
@@ -80,6 +81,7 @@ def carry_out(job: Job, request: Request, name: str, parent_run: str | None) -> 
         stage(name.split()[0], "tokens", request.steps * request.step_tokens, job.line) as shown,
     ):
         run.params(request)
+        sampler = Sampler(out / "pid")
         keep = partial(keep_weights, out / CHECKPOINTS, out / KEPT) if job.params.assess.trajectory else lambda: None
         for source, portion in request.portions.items():
             path = str(Path(portion.rows).relative_to(job.layout.root))
@@ -89,7 +91,8 @@ def carry_out(job: Job, request: Request, name: str, parent_run: str | None) -> 
         def on_line(line: dict) -> None:
             loss = line["metrics"].get("train/loss_nats")
             shown.update(line["tokens"], note="" if loss is None else f"loss {loss:.3f}")
-            run.metrics(line["metrics"], step=line["step"], tokens=line["tokens"], at=line.get("time"))
+            measured = {**line["metrics"], **sampler.sample()}
+            run.metrics(measured, step=line["step"], tokens=line["tokens"], at=line.get("time"))
             keep()
 
         supervise("run", request, out, on_line=on_line)
@@ -107,8 +110,9 @@ def log_checkpoints(run: tracking.Run, request: Request, result: Result, folder:
     for model in sorted({*folder.glob("step-*"), Path(result.model)}):
         step = step_of(model)
         at = [item for item in result.observations if item.step == step]
-        losses = {f"held_out/{item.evaluated}/loss_nats": item.loss_nats for item in at}
-        tracking.log_checkpoint(run, model, result.steps if step is None else step, losses, params)
+        # Not the name of the curve: there each step has one point.
+        losses = {f"checkpoint/{item.evaluated}/loss_nats": item.loss_nats for item in at}
+        run.checkpoint(model, result.steps if step is None else step, losses, params)
 
 
 def step_of(model: Path) -> int | None:

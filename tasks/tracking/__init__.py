@@ -12,7 +12,7 @@ naming       which parameters, in what words      table          anybody's exper
 from tasks.reach import TrackingUnavailable
 from tasks.tracking.connection import client, store
 from tasks.tracking.experiments import lay_out, view_link
-from tasks.tracking.models import attach, log_checkpoint, logged_model
+from tasks.tracking.models import logged_model
 from tasks.tracking.naming import SAID
 from tasks.tracking.registry import (
     CARD,
@@ -35,8 +35,8 @@ from tasks.tracking.registry import (
     version_path,
     versions,
 )
-from tasks.tracking.runs import Metrics, Run, link, log_run, run
-from tasks.tracking.spool import Left, left_behind, recover
+from tasks.tracking.runs import Run, link, log_run, run
+from tasks.tracking.spool import Left, Metrics, left_behind, recover
 from tasks.tracking.sweeps import log_sweep
 from tasks.tracking.table import finished_runs
 
@@ -51,7 +51,6 @@ __all__ = [
     "Run",
     "TrackingUnavailable",
     "Version",
-    "attach",
     "challenge",
     "challenger",
     "champion",
@@ -63,7 +62,6 @@ __all__ = [
     "lay_out",
     "left_behind",
     "link",
-    "log_checkpoint",
     "log_run",
     "log_sweep",
     "logged_model",

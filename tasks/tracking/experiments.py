@@ -5,13 +5,13 @@ page opens it by its key: `#/experiments/1/runs?viewStateShareKey=proxies`.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ratoon.config import ConfigError, Role
 from tasks import reach
 from tasks.reach import shown
-from tasks.tracking.connection import ask, store
+from tasks.tracking.connection import LONGEST_TAG, ask, store
 
 VIEW_TAG = "mlflow.sharedViewState."
 TITLES = {
@@ -48,10 +48,11 @@ def lay_out(line: str, sources: Mapping[str, Role]) -> None:
     """Describe the line's experiment and set its views up for these sources. What a person wrote there stays."""
     experiment = experiment_of(line)
     tags = ask("get_experiment", experiment).tags
-    wanted = {f"{VIEW_TAG}{name}": json.dumps(view) for name, view in views(sources).items()}
+    wanted = {f"{VIEW_TAG}{name}": text for name, text in fitting(sources).items()}
+    said = description(line, experiment, sources)
     # A person's own words are not written over.
     if tags.get("mlflow.note.content", "") in ("", tags.get("ratoon.note", "")):
-        wanted |= dict.fromkeys(("mlflow.note.content", "ratoon.note"), description(line, experiment, sources))
+        wanted |= dict.fromkeys(("mlflow.note.content", "ratoon.note"), said[:LONGEST_TAG])
     for key, value in wanted.items():
         if tags.get(key) != value:
             ask("set_experiment_tag", experiment, key, value)
@@ -77,46 +78,65 @@ def view_link(line: str, view: str) -> str | None:
 # ---------------------------------------------------------------- views
 
 
-def views(sources: Mapping[str, Role]) -> dict[str, dict[str, Any]]:
-    """By key. The domain's sources come first: what they gain is why there was a refresh."""
+def fitting(sources: Mapping[str, Role]) -> dict[str, str]:
+    """Each view as a tag's text. Of many portions the first: a tag is short, and so is a page.
+
+    The domain's come first: what they gain is why there was a refresh.
+    """
     names = sorted(sources, key=lambda name: (sources[name] != "domain", name))
+    found: dict[str, str] = {}
+    for number in range(len(names), 0, -1):
+        made = {key: json.dumps(view) for key, view in views(names[:number]).items()}
+        found = {key: text for key, text in made.items() if len(text) <= LONGEST_TAG} | found
+    return found
+
+
+def views(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """By key."""
     return {"refreshes": refreshes(names), "proxies": proxies(names), "training": training(names)}
 
 
-def refreshes(names: Iterable[str]) -> dict[str, Any]:
+def refreshes(names: Sequence[str]) -> dict[str, Any]:
     changes = [f"held-out/{name}/change" for name in names]
     columns = [tag("verdict"), tag("version"), metric("domain_share"), *map(metric, changes)]
     columns += [param("refresh.base"), param("train.tokens")]
-    return view("refresh", columns, [bar(key) for key in ("domain_share", *changes)])
+    return view("refresh", columns, [bar(key) for key in ("domain_share", *changes)], order="attributes.start_time")
 
 
-def proxies(names: Iterable[str]) -> dict[str, Any]:
+def proxies(names: Sequence[str]) -> dict[str, Any]:
     losses = [f"held_out/{name}/loss_nats" for name in names]
     columns = [param("model"), param("share"), metric("tokens"), *map(metric, losses)]
     charts = [scatter("share", key, "PARAM") for key in losses] + [scatter("tokens", key, "METRIC") for key in losses]
-    return view("proxy", columns, charts)
+    return view("proxy", columns, charts, order=metric(losses[0]), rising=True)
 
 
-def training(names: Iterable[str]) -> dict[str, Any]:
+def training(names: Sequence[str]) -> dict[str, Any]:
     losses = [f"held_out/{name}/loss_nats" for name in names]
     columns = [metric("train/mean_tokens_per_second"), metric("tokens"), metric("train/loss_nats")]
     columns += [*map(metric, losses), param("recipe.learning_rate"), param("recipe.tokens")]
-    return view("train", columns, [curve(key) for key in (*losses, "train/loss_nats", "train/grad_norm")])
+    charts = [curve(key) for key in (*losses, "train/loss_nats", "train/grad_norm")]
+    return view("train", columns, charts, order=metric(losses[0]), rising=True)
 
 
-def view(kind: str, columns: list[str], charts: list[Chart]) -> dict[str, Any]:
-    """As MLflow's page writes one down. The axis of its curves is tokens; steps and time are a click away."""
-    section = {"uuid": kind, "name": "ratoon", "display": True, "isReordered": False, "deleted": False}
+def view(kind: str, columns: list[str], charts: list[Chart], *, order: str, rising: bool = False) -> dict[str, Any]:
+    """As MLflow's page writes one down. The axis of its curves is tokens; steps and time are a click away.
+
+    order   by start time the page folds runs into those above them, and draws no chart of what is folded
+    """
+    section = {"uuid": kind, "name": "at a glance", "display": True, "isReordered": False, "deleted": False}
     return {
         "searchFilter": f"tags.`ratoon.kind` = '{kind}'",
-        "orderByKey": "attributes.start_time",
-        "orderByAsc": False,
+        "orderByKey": order,
+        "orderByAsc": rising,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "selectedColumns": columns,
+        "columnOrder": columns,
+        "columnWidths": {column: 50 + 7 * len(column.split("`")[1]) for column in columns},  # in pixels: the whole name
         "runsHiddenMode": "SHOW_ALL" if kind == "proxy" else "FIRST_20_RUNS",
+        "isAccordionReordered": True,  # ours stays above those the page makes, one for each prefix
         "compareRunSections": [{**section, "isGenerated": False}],
         "compareRunCharts": [{**chart, "metricSectionId": kind} for chart in charts],
         "globalLineChartConfig": {"xAxisKey": "metric", "lineSmoothness": 0, "selectedXAxisMetricKey": "tokens"},

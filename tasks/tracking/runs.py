@@ -13,13 +13,11 @@ from ratoon.config import ConfigError, Role
 from ratoon.records import Verdict
 from tasks import owner, reach
 from tasks.reach import TrackingUnavailable, shown
-from tasks.tracking import spool
+from tasks.tracking import models, spool
 from tasks.tracking.connection import LONGEST_PARAM, LONGEST_TAG, ask, store
 from tasks.tracking.experiments import experiment_of
 from tasks.tracking.naming import SAID, flat, noted, telling
-from tasks.tracking.spool import Outbox, milliseconds
-
-Metrics = Mapping[str, float | None]
+from tasks.tracking.spool import Metrics, Outbox, milliseconds, points_of
 
 
 class Run:
@@ -29,6 +27,7 @@ class Run:
         self.id = run_id
         self.line = line
         self.outbox = Outbox(run_id)
+        self._newest: dict[str, tuple[int, float]] = {}  # name -> step and value
 
     def params(self, values: BaseModel | Mapping[str, Any]) -> None:
         """What was asked for; sections become dotted names. Of a whole record what tells, and all of it as a file."""
@@ -42,9 +41,12 @@ class Run:
 
         tokens   becomes a metric of its own: a chart may have it as its axis
         """
-        points = points_of({**values, "tokens": tokens}, step, milliseconds(at))
-        if points:
-            self.outbox.add({"metrics": points})
+        found = {key: float(value) for key, value in {**values, "tokens": tokens}.items() if value is not None}
+        # A step's tokens come with its training line and its evaluation; an axis of the page wants them once.
+        fresh = {key: value for key, value in found.items() if self._newest.get(key) != (step, value)}
+        self._newest |= {key: (step, value) for key, value in fresh.items()}
+        if fresh:
+            self.outbox.add({"metrics": points_of(fresh, step, milliseconds(at))})
 
     def flush(self) -> None:
         """Write what waits. Raises TrackingUnavailable, and keeps it, if the store does not answer."""
@@ -82,6 +84,18 @@ class Run:
         ask("log_inputs", self.id, datasets=[DatasetInput(data, tags)])
         self.tags({f"dvc.md5.{path}": digest or "unknown"})
 
+    def checkpoint(self, model: Path, step: int, metrics: Metrics, params: Mapping[str, Any]) -> str:
+        """A logged model of MLflow's: what was measured at that step, and where it lies. Its id."""
+        return models.log_checkpoint(self.id, self.line, model, step, metrics, params)
+
+    def about(self, model: Path, metrics: Metrics) -> None:
+        """Measured of a checkpoint after its training: of this run, and shown with the checkpoint where it is known."""
+        logged = models.logged_model(self.line, model)
+        if logged is None:
+            self.metrics(metrics)
+        else:
+            models.attach(self.id, logged, metrics)
+
     def finish(self, tokens_per_second: float, model: Path) -> None:
         """What a training left: its rate over the whole run, and where its weights are."""
         self.metrics({"train/mean_tokens_per_second": tokens_per_second})
@@ -91,10 +105,6 @@ class Run:
         said = SAID[verdict.decision]
         self.tags({"verdict": said, "reasons": "\n".join(verdict.reasons)} | ({"version": version} if version else {}))
         self.note(f"**{said}**\n\n" + "\n".join(f"- {reason}" for reason in verdict.reasons))
-
-
-def points_of(values: Metrics, step: int, at: int) -> list[list[Any]]:
-    return [[key, float(value), at, step] for key, value in values.items() if value is not None]
 
 
 def log_params(run_id: str, values: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -24,9 +24,9 @@ from tasks.tracking.connection import client, client_of, store
 FLUSH_SECONDS = 2.0
 PAUSE_SECONDS = 15.0  # between looks at a store that did not answer while a run went on
 BATCH = 900  # MLflow takes 1000 metrics, parameters and tags in one request, of the latter two 100 each
-Record = dict[
-    str, Any
-]  # {"metrics": [[name, value, milliseconds, step, model or None]...]}, {"tags": {}}, {"end": ...}
+Metrics = Mapping[str, float | None]
+# {"metrics": [[name, value, milliseconds, step], ...]}, {"tags": {...}}, or {"end": status, "at": milliseconds}
+Record = dict[str, Any]
 said = logging.getLogger("ratoon.tracking")
 
 
@@ -235,3 +235,7 @@ def _records(file: IO[str]) -> Iterator[Record]:
 
 def milliseconds(seconds: float | None = None) -> int:
     return int((time.time() if seconds is None else seconds) * 1000)
+
+
+def points_of(values: Metrics, step: int, at: int) -> list[list[Any]]:
+    return [[key, float(value), at, step] for key, value in values.items() if value is not None]

@@ -14,7 +14,8 @@ def log_sweep(
     proxies: dict[str, list[Observation]] = {}
     for item in observations:
         proxies.setdefault(item.run, []).append(item)
-    with run(line, f"sweep {name}", kind="sweep", parent_run_id=parent_run_id) as sweep:
+    said = f"sweep of {len(proxies)} proxies"
+    with run(line, said, kind="sweep", parent_run_id=parent_run_id, tags={"ratoon.folder": name}) as sweep:
         sweep.params({"proxies": len(proxies), "shares": sorted({item.share for item in observations})})
         write_runs(line, sweep.id, [(name, *written(items)) for name, items in proxies.items()])
         if (out / "observations.csv").exists():
@@ -23,7 +24,7 @@ def log_sweep(
 
 
 def written(items: Sequence[Observation]) -> tuple[dict[str, object], dict[int, Metrics]]:
-    """Parameters and, by step, losses of one proxy run. Its share is a metric too: a chart may have it as its axis."""
+    """Parameters and, by step, losses of one proxy run."""
     first = items[0]
     params = first.model_dump(include={"model", "params_non_embedding", "share", "learning_rate", "group"})
     losses: dict[int, dict[str, float | None]] = {}

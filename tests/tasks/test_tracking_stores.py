@@ -40,7 +40,8 @@ def start(ends, command, address, **more):
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, **more)
 
     def stop():
-        os.killpg(process.pid, signal.SIGTERM)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
 
     ends.callback(stop)
@@ -172,6 +173,15 @@ def test_tokens_are_a_metric_at_every_step(store):
     ]
 
 
+def test_a_step_that_comes_twice_has_one_point_of_each_name(store):
+    with tracking.run("line", "evaluated", kind="train") as run:
+        run.metrics({"train/loss_nats": 2.0}, step=32, tokens=2048, at=1.0)
+        run.metrics({"held_out/docs/loss_nats": 3.0}, step=32, tokens=2048, at=9.0)
+        run.metrics({"train/loss_nats": 1.9}, step=33, tokens=2112, at=10.0)
+    points = tracking.client().get_metric_history(run.id, "tokens")
+    assert [(point.step, point.value) for point in points] == [(32, 2048.0), (33, 2112.0)]
+
+
 def test_what_is_sent_twice_is_there_once(store):
     records = [{"metrics": [["loss", step / 3, 1000 + step, step] for step in range(1000)]}, {"tags": {"a": "b"}}]
     with tracking.run("line", "twice", kind="train") as run:
@@ -192,9 +202,9 @@ def test_numbers_that_are_none_arrive_as_they_are(store):
 def test_a_version_leads_back_to_its_checkpoint_run_and_verdict(store, tmp_path):
     folder = model(tmp_path / "step-00000390")
     with tracking.run("led", "train 36%", kind="train") as run:
-        tracking.log_checkpoint(run, folder, 390, {"held_out/python-code/loss_nats": 3.5}, {"domain_share": 0.36})
+        run.checkpoint(folder, 390, {"held_out/python-code/loss_nats": 3.5}, {"domain_share": 0.36})
     with tracking.run("led", "assess", kind="assess") as assess:
-        tracking.attach(assess, tracking.logged_model("led", folder), {"held-out/python-code/candidate": 2.25})
+        assess.about(folder, {"held-out/python-code/candidate": 2.25})
     number = tracking.register("led", folder, run.id, {"gate": "promote"}, "**promoted**: better")
     made = tracking.client().get_model_version("led", str(number))
     kept = tracking.client().get_logged_model(made.tags["logged_model"])
@@ -212,7 +222,7 @@ def test_a_version_leads_back_to_its_checkpoint_run_and_verdict(store, tmp_path)
 def test_weights_are_pointed_to_and_never_copied(store, tmp_path):
     folder = model(tmp_path / "step-00000001")
     with tracking.run("pointed", "train", kind="train") as run:
-        tracking.log_checkpoint(run, folder, 1, {}, {})
+        run.checkpoint(folder, 1, {}, {})
     tracking.register("pointed", folder, run.id)
     pointer = json.loads(fetched(tmp_path, run.id, "model/pointer.json"))
     assert pointer["path"] == str(folder)
@@ -263,6 +273,14 @@ def test_an_experiment_describes_itself_and_links_views_the_page_can_open(store)
         assert view["compareRunCharts"]
         tracking.client().search_runs([found.experiment_id], view["searchFilter"], order_by=["attributes.start_time"])
     assert "python-code" in json.dumps(view["selectedColumns"])
+
+
+def test_a_line_of_fifty_portions_has_its_views_too(store):
+    many = {f"a-corpus-split-by-language-{number:02d}": "domain" for number in range(50)}
+    tracking.lay_out("portions", {**many, "python-docs": "general"})
+    found = tracking.client().get_experiment_by_name("portions")
+    for name in ("refreshes", "proxies", "training"):
+        assert json.loads(found.tags[f"mlflow.sharedViewState.{name}"])["compareRunCharts"]
 
 
 def test_a_persons_own_description_is_not_written_over(store):
