@@ -69,7 +69,7 @@ def project(folder: Path) -> Path:
     for base in ("nano", "pico"):
         file = folder / "models" / "bases" / f"{base}.yaml"
         declared = yaml.safe_load(file.read_text())
-        declared["weights"] |= {"tokens": 100_000, "vocabulary": 1024}
+        declared["weights"] |= {"tokens": 400_000, "vocabulary": 1024}
         file.write_text(yaml.safe_dump(declared))
     own = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost"]
     for words in (["init", "-q"], ["add", "-A"], [*own, "commit", "-qm", "a tiny project"]):

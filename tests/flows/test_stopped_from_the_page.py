@@ -60,7 +60,7 @@ def wait_for(condition, what):
 @pytest.fixture(scope="module")
 def served(new_project):
     """A project whose text is prepared, its servers and its worker."""
-    project = new_project("served", 50_000, assess={"items": 20})
+    project = new_project("served", 400_000, assess={"items": 20})
     project.ratoon("prepare")
     project.ratoon("up", "--prefect-port", "4320", "--mlflow-port", "4325")
     known = json.loads((project.root / ".ratoon" / "services.json").read_text())
