@@ -30,6 +30,8 @@ def defaults(root: Path) -> dict[str, str]:
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         # Prefect's 20 s are too few for a first start on a slow disk.
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        # A worker that looks every 10 s, Prefect's own default, is 10 s of silence after a form is sent.
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
         "MLFLOW_TRACKING_URI": store(root),
         # It prints an address at the end of every run, into what may be a script's JSON.
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
