@@ -121,7 +121,6 @@ def _names(bound: Bind) -> list[str]:
 
 def for_mlflow(root: Path, bound: Bind, environ: Mapping[str, str]) -> dict[str, str]:
     """Which names it answers to, which stops DNS rebinding; and, with a login, who its first user is."""
-    # A server without a login must not take the secrets of another one for its own.
     wanted: dict[str, str] = {}
     if not loopback(bound.host):
         hosts = [name for pair in ((name, f"{name}:*") for name in _names(bound)) for name in pair]
