@@ -237,19 +237,25 @@ def _addresses(services: Mapping[str, Service]) -> str:
 
 
 def watch(root: Path, start: Callable[[], object], ended: threading.Event, report: Say = say) -> None:
-    """Keep everything up until `ended` is set, then stop it all: what a unit of systemd runs.
+    """Keep everything up until `ended` is set or somebody takes it down, then stop it all. What a systemd unit runs.
 
     A start that fails is tried again, ever later up to every ten minutes; a mistake of a person's ends it.
     """
-    pause = LOOK_SECONDS
+    pause, was_up = LOOK_SECONDS, False
     try:
         while not ended.is_set():
-            if _all_alive(root):
-                pause = LOOK_SECONDS
+            with _alone(root):  # what is under way elsewhere is looked at when it is done
+                taken_down = was_up and not processes.register(root).exists()
+                well = _all_alive(root)
+            if taken_down:
+                report("taken down by `ratoon down`: no longer watched")
+                return
+            if well:
+                pause, was_up = LOOK_SECONDS, True
             else:
                 try:
                     start()
-                    pause = LOOK_SECONDS
+                    pause, was_up = LOOK_SECONDS, True
                 except (ServiceFailed, OSError) as error:
                     report(f"{error}\ntried again in {pause:.0f} s")
                     pause = min(2 * pause, MAX_PAUSE_SECONDS)

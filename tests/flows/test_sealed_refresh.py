@@ -109,7 +109,7 @@ def watch(process: subprocess.Popen, shown: set[str]) -> None:
 
 
 def test_a_refresh_calls_nobody_writes_no_secret_and_leaves_no_pickle(new_project, tmp_path):
-    project = new_project("sealed", 200_000)
+    project = new_project("sealed", 400_000)
     guard, home, log = tmp_path / "guard", tmp_path / "home", tmp_path / "network.log"
     guard.mkdir()
     home.mkdir()
@@ -126,7 +126,7 @@ def test_a_refresh_calls_nobody_writes_no_secret_and_leaves_no_pickle(new_projec
     log.unlink()
 
     shown: set[str] = set()
-    line = [*without_network(), sys.executable, "-m", "ratoon", "refresh"]
+    line = [*without_network(), sys.executable, "-m", "ratoon", "refresh", "--ratio", "0.3"]
     output = tmp_path / "said.txt"
     with output.open("w") as said:
         process = subprocess.Popen(line, cwd=project.root, env=given | CANARIES, stdout=said, stderr=said)

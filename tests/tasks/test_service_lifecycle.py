@@ -239,6 +239,24 @@ def test_watching_starts_again_what_dies_and_stops_everything_at_the_end(small, 
     assert not any(processes.alive(service) for service in running.values())
 
 
+def test_what_a_person_takes_down_is_not_started_again_by_the_watcher(small, monkeypatch):
+    monkeypatch.setattr(services, "LOOK_SECONDS", 0.05)
+    ports = {"prefect_port": free(), "mlflow_port": free()}
+    said: list[str] = []
+
+    def start() -> None:
+        services.up(small, report=lambda _: None, **ports)
+
+    watcher = threading.Thread(target=services.watch, args=(small, start, threading.Event(), said.append))
+    watcher.start()
+    until(lambda: services._all_alive(small))
+    services.down(small, said.append)
+    watcher.join(timeout=30)
+    assert not watcher.is_alive()
+    assert "taken down by `ratoon down`: no longer watched" in said
+    assert processes.recorded(small) == {}
+
+
 def until(ready, seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not ready():
