@@ -96,6 +96,8 @@ def pins(lines: Iterable[str]) -> dict[str, str]:
 
 def strays(within: dict[str, metadata.Distribution], pinned: dict[str, str], top: str = "ratoon") -> list[str]:
     """What the program reaches that no pin names, or that is of another version than its pin."""
+    if top not in within:
+        return [f"{top}: not installed here, so nothing could be held against its pin; `make sbom` installs it"]
     found = []
     for name in sorted(reached(top, within) - TOOLS - {top}):
         version = within[name].version.split("+")[0]  # a local label, such as +cpu, says how it was built

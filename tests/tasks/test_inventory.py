@@ -34,6 +34,8 @@ def test_what_the_program_reaches_is_held_against_its_pins():
     assert inventory.strays(WITHIN, pinned) == []
     assert inventory.strays(WITHIN, {**pinned, "b": "1"}) == ["b 2: pinned to 1"]
     assert inventory.strays(WITHIN, {"b": "2", "c": "3"}) == ["deep-one 4: no pin"]
+    # Where the program itself is not installed nothing is reached, and nothing was checked.
+    assert "not installed here" in inventory.strays({"b": WITHIN["b"]}, pinned)[0]
 
 
 def test_the_bill_names_every_package_once_with_what_it_needs():
