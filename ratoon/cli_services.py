@@ -25,7 +25,9 @@ def add(verb: Callable[..., Any]) -> None:
         action=argparse.BooleanOptionalAction,
         help="a worker for the pool gpu too (default: where torch sees a GPU)",
     )
-    up.add_argument("--watch", action="store_true", help="stay, and start again what dies; ends with `ratoon down`")
+    up.add_argument(
+        "--watch", action="store_true", help="stay, and start again what dies; Ctrl-C or `ratoon down` ends it"
+    )
     up.add_argument("--systemd", action="store_true", help="print a user unit that does that after each boot")
     up.add_argument("--write", action="store_true", help="with --systemd: put it where systemd looks")
     verb("down", commands_services.down, "stop what `ratoon up` started")

@@ -121,7 +121,6 @@ def _names(bound: Bind) -> list[str]:
 
 def for_mlflow(root: Path, bound: Bind, environ: Mapping[str, str]) -> dict[str, str]:
     """Which names it answers to, which stops DNS rebinding; and, with a login, who its first user is."""
-    # A server without a login must not take the secrets of another one for its own.
     wanted: dict[str, str] = {}
     if not loopback(bound.host):
         hosts = [name for pair in ((name, f"{name}:*") for name in _names(bound)) for name in pair]
@@ -142,10 +141,9 @@ def for_mlflow(root: Path, bound: Bind, environ: Mapping[str, str]) -> dict[str,
 def _users(root: Path) -> Path:
     """MLflow's settings of its login: nobody sees anything before the first user grants it. Holds no secret."""
     path = root / ".ratoon" / "mlflow-auth.ini"
+    database = str(root / ".ratoon" / "mlflow-auth.db").replace("%", "%%")  # else the ini's parser looks for a name
     records.write_text(
         path,
-        "[mlflow]\n"
-        "default_permission = NO_PERMISSIONS\n"
-        f"database_uri = sqlite:///{root / '.ratoon' / 'mlflow-auth.db'}\n",
+        f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = sqlite:///{database}\n",
     )
     return path

@@ -59,10 +59,7 @@ def up(
     with _alone(root):
         recorded = processes.recorded(root)
         bound = _bound(recorded, bind)
-        services = {name: item for name, item in recorded.items() if processes.alive(item)}
-        for item in recorded.values():
-            if item.name not in services:
-                processes.stop(item)  # its children may live on, and hold its port
+        services = _living(recorded)
         fresh: list[Service] = []
 
         def keep(service: Service) -> None:
@@ -70,16 +67,8 @@ def up(
             fresh.append(service)
             processes.record(root, services)
 
-        def port(first: int) -> int:
-            return processes.free_port(first, avoid=_ports(services), host=bound.host)
-
         try:
-            if launch.KEEPER not in services:
-                keep(launch.keeper(root))
-            if "prefect" not in services:
-                keep(launch.prefect(root, _again("prefect", recorded, port, prefect_port), bound))
-            if "mlflow" not in services:
-                keep(launch.mlflow(root, _again("mlflow", recorded, port, mlflow_port), bound))
+            _start_servers(root, recorded, services, bound, {"prefect": prefect_port, "mlflow": mlflow_port}, keep)
             for name in ("prefect", "mlflow"):
                 wait(services[name], report)
             _work_pool(root, services)
@@ -96,6 +85,34 @@ def up(
             raise
     report(_addresses(services))
     return services
+
+
+def _living(recorded: Mapping[str, Service]) -> dict[str, Service]:
+    """What still runs. Of what died, the children may live on and hold its port: they are ended."""
+    services = {name: item for name, item in recorded.items() if processes.alive(item)}
+    for name in recorded.keys() - services.keys():
+        processes.stop(recorded[name])
+    return services
+
+
+def _start_servers(
+    root: Path,
+    recorded: Mapping[str, Service],
+    services: Mapping[str, Service],
+    bound: Bind,
+    first_ports: Mapping[str, int],
+    keep: Callable[[Service], None],
+) -> None:
+    if launch.KEEPER not in services:
+        keep(launch.keeper(root))
+    for name, first in first_ports.items():
+        if name not in services:
+
+            def port(wanted: int) -> int:
+                return processes.free_port(wanted, avoid=_ports(services), host=bound.host)
+
+            start = launch.prefect if name == "prefect" else launch.mlflow
+            keep(start(root, _again(name, recorded, port, first), bound))
 
 
 def _bound(recorded: Mapping[str, Service], asked: Bind | None) -> Bind:
@@ -220,19 +237,25 @@ def _addresses(services: Mapping[str, Service]) -> str:
 
 
 def watch(root: Path, start: Callable[[], object], ended: threading.Event, report: Say = say) -> None:
-    """Keep everything up until `ended` is set, then stop it all: what a unit of systemd runs.
+    """Keep everything up until `ended` is set or somebody takes it down, then stop it all. What a systemd unit runs.
 
     A start that fails is tried again, ever later up to every ten minutes; a mistake of a person's ends it.
     """
-    pause = LOOK_SECONDS
+    pause, was_up = LOOK_SECONDS, False
     try:
         while not ended.is_set():
-            if _all_alive(root):
-                pause = LOOK_SECONDS
+            with _alone(root):  # what is under way elsewhere is looked at when it is done
+                taken_down = was_up and not processes.register(root).exists()
+                well = _all_alive(root)
+            if taken_down:
+                report("taken down by `ratoon down`: no longer watched")
+                return
+            if well:
+                pause, was_up = LOOK_SECONDS, True
             else:
                 try:
                     start()
-                    pause = LOOK_SECONDS
+                    pause, was_up = LOOK_SECONDS, True
                 except (ServiceFailed, OSError) as error:
                     report(f"{error}\ntried again in {pause:.0f} s")
                     pause = min(2 * pause, MAX_PAUSE_SECONDS)

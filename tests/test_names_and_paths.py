@@ -65,7 +65,7 @@ def project(tmp_path):
 
 def test_a_name_that_is_taken_stays_one_folder_below_its_room(tmp_path):
     layout = Layout(tmp_path / "project")
-    kept = [name for seed in range(20) for name in drawn(seed) if good(name)]
+    kept = [name for seed in range(60) for name in drawn(seed) if good(name)]
     assert len(kept) > 50
     for name in kept:
         for path in (

@@ -64,6 +64,18 @@ def test_a_child_whose_parent_died_is_still_found(tmp_path):
     assert not psutil.pid_exists(int(child)) or psutil.Process(int(child)).status() == psutil.STATUS_ZOMBIE
 
 
+def test_what_was_recorded_before_a_reboot_is_never_taken_for_ours(tmp_path):
+    service, child = started(tmp_path, PARENT.format(own=False))
+    leader = psutil.Process(service.pid)
+    leader.kill()
+    leader.wait()
+    # A group of that number lives, as one may after a reboot: another's.
+    before = service.model_copy(update={"started": psutil.boot_time() - 3600})
+    processes.stop(before, grace_seconds=0.2)
+    assert psutil.pid_exists(int(child))
+    processes.stop(service, grace_seconds=0.2)
+
+
 def test_a_taken_port_gives_way_to_the_next_free_one():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from ratoon.config import ConfigError
-from tasks import environment, launch, logbook, processes, rotation, services, status
+from tasks import environment, launch, logbook, processes, services, status
 from tasks.access import Bind
 from tasks.processes import Service
 
@@ -239,60 +239,29 @@ def test_watching_starts_again_what_dies_and_stops_everything_at_the_end(small, 
     assert not any(processes.alive(service) for service in running.values())
 
 
+def test_what_a_person_takes_down_is_not_started_again_by_the_watcher(small, monkeypatch):
+    monkeypatch.setattr(services, "LOOK_SECONDS", 0.05)
+    ports = {"prefect_port": free(), "mlflow_port": free()}
+    said: list[str] = []
+
+    def start() -> None:
+        services.up(small, report=lambda _: None, **ports)
+
+    watcher = threading.Thread(target=services.watch, args=(small, start, threading.Event(), said.append))
+    watcher.start()
+    until(lambda: services._all_alive(small))
+    services.down(small, said.append)
+    watcher.join(timeout=30)
+    assert not watcher.is_alive()
+    assert "taken down by `ratoon down`: no longer watched" in said
+    assert processes.recorded(small) == {}
+
+
 def until(ready, seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end
         time.sleep(0.02)
-
-
-def test_a_log_is_cut_while_its_writer_goes_on_and_no_line_of_it_is_torn(tmp_path):
-    log = tmp_path / "x.log"
-    code = "import sys, time\nfor n in range(400): print('line', n, flush=True); time.sleep(0.002)"
-    service = processes.start("x", [sys.executable, "-c", code], {"PATH": "/bin"}, root=tmp_path, log=log)
-    cuts = 0
-    while processes.alive(service):
-        cuts += rotation.rotate(log, max_bytes=1000)
-        assert sum(path.stat().st_size for path in tmp_path.glob("x.log*")) < 10_000
-    assert cuts > 2
-    assert {path.name for path in tmp_path.glob("x.log.*")} == {"x.log.1", "x.log.2", "x.log.3"}
-    kept = "".join((tmp_path / name).read_text() for name in ("x.log.3", "x.log.2", "x.log.1", "x.log"))
-    numbers = [int(line.split()[1]) for line in kept.splitlines()]
-    assert numbers == sorted(set(numbers))
-    assert numbers[-1] == 399
-
-
-def test_of_a_log_that_grew_past_all_bounds_the_end_is_kept(tmp_path):
-    log = tmp_path / "x.log"
-    log.write_bytes(b"".join(b"line %d\n" % n for n in range(100_000)))
-    assert rotation.rotate(log, max_bytes=10_000)
-    assert log.stat().st_size == 0
-    assert (tmp_path / "x.log.1").stat().st_size == 20_000
-    assert (tmp_path / "x.log.1").read_bytes().endswith(b"line 99999\n")
-    assert not rotation.rotate(log, max_bytes=10_000)
-
-
-def test_following_a_log_goes_on_past_a_cut(tmp_path, monkeypatch):
-    monkeypatch.setattr(logbook, "LOOK_SECONDS", 0.01)
-    log = launch.log(tmp_path, "worker")
-    log.write_text("old\nbefore\n", encoding="utf-8")
-    pieces = logbook.follow(tmp_path, "worker", lines=1)
-    assert next(pieces) == "before\n"
-    with log.open("a") as writer:
-        writer.write("during\n")
-        writer.flush()
-        assert next(pieces) == "during\n"
-        rotation.rotate(log, max_bytes=1)
-        writer.write("after\n")
-        writer.flush()
-        assert next(pieces) == "after\n"
-
-
-def test_logs_name_what_there_is(tmp_path):
-    with pytest.raises(ConfigError, match="no service 'prefekt'; did you mean 'prefect'"):
-        logbook.end(tmp_path, "prefekt")
-    with pytest.raises(ConfigError, match=r"prefect\.log: not found; `ratoon up` starts prefect"):
-        logbook.end(tmp_path, "prefect")
 
 
 def test_status_is_also_one_json_document(tmp_path, monkeypatch, capsys):

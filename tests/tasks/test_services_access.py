@@ -1,6 +1,7 @@
 """Promises about who may reach the servers: nobody else, or with a name and a password that are written nowhere."""
 
 import base64
+import configparser
 import os
 import subprocess
 import sys
@@ -104,6 +105,13 @@ def test_secrets_reach_the_server_by_its_environment_and_its_settings_hold_none(
         found["MLFLOW_FLASK_SERVER_SECRET_KEY"]
         != access.for_mlflow(tmp_path, Bind(login=True), SECRETS)["MLFLOW_FLASK_SERVER_SECRET_KEY"]
     )
+
+
+def test_a_folder_with_a_percent_sign_is_read_back_from_the_settings(tmp_path):
+    found = access.for_mlflow(tmp_path / "100%", Bind(login=True), SECRETS)
+    settings = configparser.ConfigParser()
+    settings.read(found["MLFLOW_AUTH_CONFIG_PATH"])
+    assert settings["mlflow"]["database_uri"] == f"sqlite:///{tmp_path}/100%/.ratoon/mlflow-auth.db"
 
 
 def test_all_addresses_are_called_by_one_of_this_machine():
