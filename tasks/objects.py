@@ -95,6 +95,15 @@ class Objects:
                 raise ConfigError(f"the edition {hash_} names {item['relpath']!r}, which lies outside of it; refused")
         return {item["relpath"]: item["md5"] for item in listed}
 
+    def send(self, hashes: set[str]) -> None:
+        """Editions that the files here do not name any more, to the remote, as far as the cache still has them."""
+        from dvc_data.hashfile.hash_info import HashInfo
+
+        if known := [HashInfo("md5", hash_) for hash_ in sorted(hashes) if self.place(hash_).exists()]:
+            result = self._repo.cloud.push(known)
+            if result.failed:
+                raise OSError(f"{len(result.failed)} objects of earlier editions were not taken")
+
     def forget(self, hash_: str) -> None:
         """Remove an object from the remote; that it is not there is no fault."""
         if self.remote is not None and self.remote.exists(hash_):

@@ -150,7 +150,7 @@ def weights(layout: Layout, asked: RetentionConfig, stays: Kept) -> Iterator[Ite
         holds = any(path.is_relative_to(folder.resolve()) for path in mine)
         former = checkpoints(folder / "train", asked)
         for model in models(folder):
-            if model.resolve() in mine or recent(model, asked):
+            if model.resolve() in mine or recent(model, asked) or (holds and not ended):
                 continue
             version = lost.get(model.resolve())
             kind = "proxies" if model.relative_to(folder).parts[0] in ("sweep", "arms") else "candidates"
