@@ -99,7 +99,9 @@ class Objects:
         """Editions that the files here do not name any more, to the remote, as far as the cache still has them."""
         from dvc_data.hashfile.hash_info import HashInfo
 
-        if known := [HashInfo("md5", hash_) for hash_ in sorted(hashes) if self.place(hash_).exists()]:
+        there = {hash_ for hash_ in hashes if self.place(hash_).exists()}
+        whole = there | {md5 for hash_ in there for md5 in self.files(hash_).values()}
+        if known := [HashInfo("md5", hash_) for hash_ in sorted(whole) if self.place(hash_).exists()]:
             result = self._repo.cloud.push(known)
             if result.failed:
                 raise OSError(f"{len(result.failed)} objects of earlier editions were not taken")
