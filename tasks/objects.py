@@ -80,7 +80,7 @@ class Objects:
             self.remote.fs.get_file(self.remote.oid_to_path(hash_), str(into))
         except FileNotFoundError:
             raise ConfigError(f"{missing} and not at the remote {shown(str(self.remote.path))}") from None
-        except OSError as error:
+        except Exception as error:  # whatever the storage's own client raises: botocore's are no OSErrors
             where = shown(str(self.remote.path))
             raise ConfigError(f"{missing}, and the remote {where} did not give it: {shown(str(error))}") from error
 
@@ -106,10 +106,26 @@ class Objects:
             if result.failed:
                 raise OSError(f"{len(result.failed)} objects of earlier editions were not taken")
 
+    def held_away(self, hash_: str) -> int | None:
+        """Its bytes at the remote; None: it is not there. Raises ConnectionError where the remote does not answer."""
+        with self._asked():
+            if self.remote is None or not self.remote.exists(hash_):
+                return None
+            return int(self.remote.fs.info(self.remote.oid_to_path(hash_))["size"])
+
     def forget(self, hash_: str) -> None:
         """Remove an object from the remote; that it is not there is no fault."""
-        if self.remote is not None and self.remote.exists(hash_):
-            self.remote.fs.remove([self.remote.oid_to_path(hash_)])
+        if self.held_away(hash_) is not None:
+            with self._asked():
+                self.remote.fs.remove([self.remote.oid_to_path(hash_)])
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            where = shown(str(self.remote.path))
+            raise ConnectionError(f"the DVC remote at {where} did not answer: {shown(str(error))}") from error
 
 
 def md5(path: Path) -> str:

@@ -219,8 +219,7 @@ def at_remote(store: Objects, idle: dict[str, Path], dropped: dict[str, Origin],
         except ConfigError:  # its list is gone already, and with it the names
             continue
     for hash_ in sorted(ours - used):
-        if store.remote is not None and store.remote.exists(hash_):
-            size = store.remote.fs.info(store.remote.oid_to_path(hash_))["size"]
+        if (size := store.held_away(hash_)) is not None:
             yield Item("remote", None, size, hash_)
 
 
