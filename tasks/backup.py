@@ -74,6 +74,7 @@ def make(root: Path, out: Path, asked: Request) -> Manifest:
     ]
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_name(f".{out.name}.new")
+    beside.touch(mode=0o600)  # Prefect's database may hold secrets
     try:
         with (
             tempfile.TemporaryDirectory(dir=out.parent, prefix=".backup-") as scratch,

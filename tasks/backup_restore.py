@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from ratoon.config import ConfigError
 from ratoon.layout import Layout
-from tasks import databases, disk, objects, processes, restore
+from tasks import commits, databases, disk, objects, processes, restore
 from tasks.backup import FORMAT, MANIFEST, Manifest
 from tasks.databases import Database
 
@@ -72,9 +72,7 @@ def load(root: Path, file: Path, given: dict[str, str], *, force: bool = False) 
         raise ConfigError(f"{', '.join(running)} still run here and would write over it; `ratoon down` first")
     targets = dict(placed(root, manifest, given))
     paths = {name: path for name, path in targets.items() if isinstance(path, Path)}
-    lost = [
-        path for name, path in paths.items() if path.exists() and objects.sha256(path) != manifest.files[name].sha256
-    ]
+    lost = [path for name, path in paths.items() if differs(root, path, manifest.files[name].sha256)]
     logs = [path for path in beside(paths) if path.exists()]
     if (lost or logs) and not force:
         inside = [path.relative_to(root).as_posix() for path in (*lost, *logs)]
@@ -93,6 +91,13 @@ def load(root: Path, file: Path, given: dict[str, str], *, force: bool = False) 
             if not isinstance(place, Path)
         ]
     return Restored(manifest, len(manifest.files), moved, aside, tuple(notes))
+
+
+def differs(root: Path, path: Path, hash_: str) -> bool:
+    """Something else is there, and Git could not bring it back."""
+    if not path.exists() or objects.sha256(path) == hash_:
+        return False
+    return not commits.clean(root, str(path))
 
 
 def placed(root: Path, manifest: Manifest, given: dict[str, str]) -> Iterator[tuple[str, Path | Database]]:

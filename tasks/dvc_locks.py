@@ -36,7 +36,8 @@ def writer(root: Path, report: Report | None = None, wait_seconds: float = 600.0
     with path.open("a+", encoding="utf-8") as lock:
         _take(root, lock, report, wait_seconds)
         lock.truncate(0)
-        lock.write(f"(PID {os.getpid()}): {' '.join(psutil.Process().cmdline())[:200]}")
+        command = " ".join(" ".join(psutil.Process().cmdline()).split())[:200]
+        lock.write(f"(PID {os.getpid()}): {command}")
         lock.flush()
         clear_stale(root, report)
         try:

@@ -80,7 +80,7 @@ class Objects:
             self.remote.fs.get_file(self.remote.oid_to_path(hash_), str(into))
         except FileNotFoundError:
             raise ConfigError(f"{missing} and not at the remote {shown(str(self.remote.path))}") from None
-        except OSError as error:
+        except Exception as error:  # whatever the storage's own client raises: botocore's are no OSErrors
             where = shown(str(self.remote.path))
             raise ConfigError(f"{missing}, and the remote {where} did not give it: {shown(str(error))}") from error
 
@@ -95,10 +95,37 @@ class Objects:
                 raise ConfigError(f"the edition {hash_} names {item['relpath']!r}, which lies outside of it; refused")
         return {item["relpath"]: item["md5"] for item in listed}
 
+    def send(self, hashes: set[str]) -> None:
+        """Editions that the files here do not name any more, to the remote, as far as the cache still has them."""
+        from dvc_data.hashfile.hash_info import HashInfo
+
+        there = {hash_ for hash_ in hashes if self.place(hash_).exists()}
+        whole = there | {md5 for hash_ in there for md5 in self.files(hash_).values()}
+        if known := [HashInfo("md5", hash_) for hash_ in sorted(whole) if self.place(hash_).exists()]:
+            result = self._repo.cloud.push(known)
+            if result.failed:
+                raise OSError(f"{len(result.failed)} objects of earlier editions were not taken")
+
+    def held_away(self, hash_: str) -> int | None:
+        """Its bytes at the remote; None: it is not there. Raises ConnectionError where the remote does not answer."""
+        with self._asked():
+            if self.remote is None or not self.remote.exists(hash_):
+                return None
+            return int(self.remote.fs.info(self.remote.oid_to_path(hash_))["size"])
+
     def forget(self, hash_: str) -> None:
         """Remove an object from the remote; that it is not there is no fault."""
-        if self.remote is not None and self.remote.exists(hash_):
-            self.remote.fs.remove([self.remote.oid_to_path(hash_)])
+        if self.held_away(hash_) is not None:
+            with self._asked():
+                self.remote.fs.remove([self.remote.oid_to_path(hash_)])
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            where = shown(str(self.remote.path))
+            raise ConnectionError(f"the DVC remote at {where} did not answer: {shown(str(error))}") from error
 
 
 def md5(path: Path) -> str:

@@ -150,7 +150,7 @@ def weights(layout: Layout, asked: RetentionConfig, stays: Kept) -> Iterator[Ite
         holds = any(path.is_relative_to(folder.resolve()) for path in mine)
         former = checkpoints(folder / "train", asked)
         for model in models(folder):
-            if model.resolve() in mine or recent(model, asked):
+            if model.resolve() in mine or recent(model, asked) or (holds and not ended):
                 continue
             version = lost.get(model.resolve())
             kind = "proxies" if model.relative_to(folder).parts[0] in ("sweep", "arms") else "candidates"
@@ -219,8 +219,7 @@ def at_remote(store: Objects, idle: dict[str, Path], dropped: dict[str, Origin],
         except ConfigError:  # its list is gone already, and with it the names
             continue
     for hash_ in sorted(ours - used):
-        if store.remote is not None and store.remote.exists(hash_):
-            size = store.remote.fs.info(store.remote.oid_to_path(hash_))["size"]
+        if (size := store.held_away(hash_)) is not None:
             yield Item("remote", None, size, hash_)
 
 

@@ -11,7 +11,7 @@ import yaml
 from ratoon import records
 from ratoon.config import ConfigError
 from ratoon.layout import Layout
-from tasks import commits, dvc_locks
+from tasks import commits, dvc_locks, objects
 from tasks.dvc_locks import Busy as Busy
 from tasks.dvc_process import Report, call, patiently, raise_failed, reason
 from tasks.reach import shown
@@ -64,17 +64,21 @@ def repro(
     words of one that failed otherwise, Busy when another process does not finish. Earlier editions stay.
     """
     ready(root)
-    owed = Layout(root).unpushed
-    before = owed.exists()
+    unpushed = Layout(root).unpushed
+    before = unpushed.exists()
     with dvc_locks.writer(root, report, wait_seconds):
-        # Written first: what a killed repro made is pushed by the next refresh too.
-        records.write_text(owed, "editions were made here and not yet pushed\n") if not before else None
+        if not before:  # written first: what a killed repro made is pushed by the next refresh too
+            records.write_text(unpushed, "")
         said = patiently(root, ["repro", *targets], report, wait_seconds)
+    made = hashes(root)
+    if said.ran or said.code or before:
+        # By hash: `dvc push` sends what dvc.lock names by then, which may be a later edition.
+        records.write_text(unpushed, "\n".join(sorted({*unpushed.read_text().split(), *made.values()})))
+    else:
+        unpushed.unlink()
     if said.code:
         raise_failed(said)
-    if not said.ran and not before:
-        owed.unlink(missing_ok=True)
-    return Repro(tuple(said.ran), hashes(root))
+    return Repro(tuple(said.ran), made)
 
 
 def status(root: Path, targets: Sequence[str] = ()) -> tuple[str, ...]:
@@ -92,14 +96,28 @@ def push(root: Path) -> None:
     name, url = remote(root)
     with dvc_locks.writer(root):
         said = patiently(root, ["push"], None, 600.0)
-    if said.code:
+        why = reason(said) if said.code else earlier(root)
+    if why:
         raise RemoteUnavailable(
-            f"DVC remote {name!r} at {shown(url)} did not take the editions: {shown(reason(said))}\n"
+            f"DVC remote {name!r} at {shown(url)} did not take the editions: {shown(why)}\n"
             f"  they are whole in .dvc/cache and stay usable; when the remote is back, the next refresh sends them, "
             f"or run `dvc push`\n  `dvc remote modify {name} url ...` sets another remote, and refresh.push: later in "
             f"params.yaml goes on without"
         )
     Layout(root).unpushed.unlink(missing_ok=True)
+
+
+def earlier(root: Path) -> str:
+    """Send what is owed of editions before the present one; why it was not taken."""
+    unpushed = Layout(root).unpushed
+    former = set(unpushed.read_text().split()) if unpushed.exists() else set()
+    if former := former - {*hashes(root).values()}:
+        try:
+            with objects.opened(root) as store:
+                store.send(former)
+        except Exception as error:  # whatever the storage's own client raises
+            return str(error)
+    return ""
 
 
 def owed(root: Path) -> bool:

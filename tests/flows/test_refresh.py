@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -138,6 +139,14 @@ def test_a_new_file_is_processed_alone_and_the_champion_is_continued(first, proj
     assert again == ingested
 
 
+def test_the_text_of_the_first_version_comes_back_after_the_second(first, project):
+    done = json.loads(project.ratoon("restore", "1", "--json").stdout)
+    packed = next(one for one in first[0]["ledgers"] if (one["source"], one["stage"]) == ("python-code", "pack"))
+    ledger = "data/rows/nano/python-code/ledger.json"
+    assert json.loads((Path(done["into"]) / ledger).read_text()) == packed
+    assert json.loads((project.root / ledger).read_text()) != packed
+
+
 def test_every_refresh_is_remembered_with_what_is_watched_and_what_was_forgotten(first, project):
     found = json.loads(project.ratoon("history", "--json").stdout)
     matrix = found["matrix"]
@@ -175,9 +184,9 @@ def test_rollback_brings_the_former_champion_back(first, project):
 
 
 def test_arms_hold_the_last_refresh_against_cheaper_ways_and_leave_the_registry_alone(first, project):
-    before = project.ratoon("status", "--json").stdout
+    before = json.loads(project.ratoon("status", "--json").stdout)["champion"]
     found = json.loads(project.ratoon("arms", "few_shot", "retrieved", "--json").stdout)
-    assert project.ratoon("status", "--json").stdout == before
+    assert json.loads(project.ratoon("status", "--json").stdout)["champion"] == before
     folder, refresh = project.latest()
     assert found["candidate"] == refresh["verdict"]["candidate"]
     assert [arm["name"] for arm in found["arms"]] == ["few_shot", "retrieved"]
@@ -236,10 +245,10 @@ def test_damaged_rows_fail_the_refresh_and_leave_the_champion(first, project):
     kept = rows.read_bytes()
     rows.unlink()  # a link into DVC's cache may be shared: replaced, never written through
     rows.write_bytes(kept[:-2])
-    before = project.ratoon("status", "--json").stdout
+    before = json.loads(project.ratoon("status", "--json").stdout)["champion"]
     done = project.ratoon("train", "--ratio", "0.3", code=2)
     assert "bytes" in done.stderr
     assert "expected" in done.stderr
-    assert project.ratoon("status", "--json").stdout == before
+    assert json.loads(project.ratoon("status", "--json").stdout)["champion"] == before
     rows.unlink()
     rows.write_bytes(kept)

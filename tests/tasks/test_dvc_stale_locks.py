@@ -11,7 +11,7 @@ import pytest
 
 from tasks import dvc_locks, versions
 
-SLEEPS = "stages:\n  one:\n    cmd: python one.py\n    outs: [out.txt]\n"
+SLEEPS = "stages:\n  one:\n    cmd: python one.py\n    deps: [one.py]\n    outs: [out.txt]\n"
 ONE = "import pathlib, time\npathlib.Path('begun').touch()\ntime.sleep(SECONDS)\nopen('out.txt', 'w').write('made')\n"
 HOLDS = """
 import sys, time
@@ -113,7 +113,9 @@ def test_what_was_made_and_not_pushed_is_owed_until_a_push_takes_it(root, tmp_pa
         versions.push(root)
     assert versions.repro(root).ran == ()
     assert versions.owed(root)
+    (root / "one.py").write_text((root / "one.py").read_text().replace("made", "made again"))
+    assert versions.repro(root).ran == ("one",)
     store.unlink()
     versions.push(root)
     assert not versions.owed(root)
-    assert any(path.is_file() for path in store.rglob("*"))
+    assert {path.read_text() for path in store.rglob("*") if path.is_file()} == {"made", "made again"}
