@@ -22,7 +22,7 @@ from tasks.history import look_back, look_closer, remember
 from tasks.job import alone, latest, question_answered
 from tasks.names import run_name
 from tasks.prepare import open_job
-from tasks.promote import conclude, headline, register, tell_again
+from tasks.promote import conclude, headline, register
 
 DEFAULT = Ask()
 
@@ -58,7 +58,6 @@ def refresh(ask: Ask = DEFAULT) -> State:
         run.verdict(done.verdict, version)
     if job.params.arms.asked and done.verdict.comparisons:  # none: what could not be scored is held against nothing
         arms(ask, parent_run=run.id)
-        tell_again(job, done)
     said = tracking.SAID[done.verdict.decision]
     return Completed(message=f"{job.line} version {version} {said}: {done.verdict.reasons[0]}")
 

@@ -99,7 +99,7 @@ def tell(job: Job, refresh: Refresh, links: dict[str, str]) -> None:
 
 @task(cache_policy=NO_CACHE)
 def tell_again(job: Job, refresh: Refresh) -> None:
-    """With what came after the verdict: the arms."""
+    """With what came after the verdict: arms, judges."""
     tell(job, refresh, links_of(refresh))
 
 
