@@ -34,18 +34,33 @@ def alike(draw: Draw, n: int, change: float) -> Pairs:
     return of_texts(draw, draw.lognormal(6, 0.5, n), change, np.ones(n))
 
 
-def unequal(draw: Draw, n: int, change: float) -> Pairs:
-    """Lengths spread as on the web, cut at assess.max_bytes; effects skewed, as few texts gain much."""
+def unequal(draw: Draw, n: int, change: float, side: float = 1.0) -> Pairs:
+    """Lengths spread as on the web, cut at assess.max_bytes; effects skewed, as few texts lose (side -1: gain) much."""
     weight = np.minimum(draw.lognormal(7.3, 1.2, n), MAX_BYTES)
     bits = weight * draw.gamma(20, 0.1, n)
-    skewed = 0.04 * (draw.lognormal(0, 0.6, n) - np.exp(0.18))
-    return Pairs(bits, bits * (1 + change + skewed), weight, n)
+    return Pairs(bits, bits * (1 + change + side * skewed(draw, n)), weight, n)
+
+
+def unequal_mirrored(draw: Draw, n: int, change: float) -> Pairs:
+    return unequal(draw, n, change, -1.0)
+
+
+def skewed(draw: Draw, n: int) -> np.ndarray:
+    """Effects of mean 0."""
+    return 0.04 * (draw.lognormal(0, 0.6, n) - np.exp(0.18))
 
 
 def clustered(draw: Draw, n: int, change: float) -> Pairs:
     """One to fifteen items of a document, which rise and fall together."""
     items = np.minimum(draw.geometric(0.3, n), 15).astype(float)
     return of_texts(draw, items * draw.lognormal(6, 0.3, n), change, items)
+
+
+def clustered_skewed(draw: Draw, n: int, change: float) -> Pairs:
+    items = np.minimum(draw.geometric(0.3, n), 15).astype(float)
+    weight = np.minimum(items * draw.lognormal(7.3, 1.2, n), MAX_BYTES * items)
+    bits = weight * draw.gamma(20, 0.1, n)
+    return Pairs(bits, bits * (1 + change + skewed(draw, n)), weight, int(items.sum()))
 
 
 def of_texts(draw: Draw, weight: np.ndarray, change: float, items: np.ndarray) -> Pairs:
@@ -69,12 +84,26 @@ def answers_clustered(draw: Draw, n: int, change: float) -> Pairs:
     return answers(draw, n, change, most=8)
 
 
+def answers_many_changed(draw: Draw, n: int, change: float) -> Pairs:
+    return answers(draw, n, change, changed=0.5, most=8)
+
+
 SCENES: dict[str, tuple[Callable[..., Pairs], bool, float]] = {
     "bits per byte, texts of similar length": (alike, True, -0.01),
     "bits per byte, lengths unequal, effects skewed": (unequal, True, -0.01),
     "bits per byte, several items per document": (clustered, True, -0.01),
     "accuracy, one item per document": (answers, False, 0.0),
     "accuracy, several items per document": (answers_clustered, False, 0.0),
+}
+
+
+POWERED: dict[str, tuple[Callable[..., Pairs], bool]] = {
+    "alike": (alike, True),
+    "unequal and skewed": (unequal, True),
+    "skewed the other way": (unequal_mirrored, True),
+    "several items per document": (clustered, True),
+    "these skewed too": (clustered_skewed, True),
+    "accuracy": (answers_many_changed, False),
 }
 
 
@@ -142,28 +171,19 @@ def promotions(refreshes: int = 500) -> Iterator[tuple[str, str]]:
 
 def power(trials: int = 1000) -> Iterator[tuple[str, str]]:
     """A second refresh whose true change is what the first printed as detectable: how often is it shown?"""
-    for n in (50, 300, 1000):
-        draw, shown, even, answered = np.random.default_rng(n), 0, 0, 0
-        for _ in range(trials if n < 1000 else trials // 2):
-            domain = compared(unequal(draw, n, 0.0), SOURCES[0], True)
-            quiz = compared(answers(draw, n, 0.0, changed=0.5, most=8), QUIZZES[0], False)
-            plain = compared(alike(draw, n, 0.0), SOURCES[0], True)
-            domain, quiz, plain, _ = paired.together([domain, quiz, plain, quiz], CONFIG.level)
-            level = CONFIG.level / 4
-            again = paired.effect(unequal(draw, n, -domain.detectable), CONFIG, True).tested  # type: ignore[operator]
-            shown += statistics.below(again, 0.0) <= level
-            like = paired.effect(alike(draw, n, -plain.detectable), CONFIG, True).tested  # type: ignore[operator]
-            even += statistics.below(like, 0.0) <= level
-            better = paired.effect(answers(draw, n, quiz.detectable, 0.5, 8), CONFIG, False).tested
-            answered += statistics.above(better, 0.0) <= level
-        done = trials if n < 1000 else trials // 2
-        yield (
-            f"power at the printed detectable change, {n} documents",
-            (
-                f"bits per byte, alike {even / done:.1%}, unequal and skewed {shown / done:.1%}; "
-                f"accuracy {answered / done:.1%}"
-            ),
-        )
+    level = CONFIG.level / 4  # as among four comparisons
+    for n in (50, 100, 300, 1000, 2000):
+        told, done = [], trials if n < 1000 else trials // 2
+        for name, (scene, bits) in POWERED.items():
+            draw, shown = np.random.default_rng(n), 0
+            for _ in range(done):
+                first = paired.effect(scene(draw, n, 0.0), CONFIG, relative=bits).tested
+                truth = statistics.detectable(first, level, lower_is_better=bits)
+                again = paired.effect(scene(draw, n, -truth if bits else truth), CONFIG, relative=bits).tested
+                p = statistics.below(again, 0.0) if bits else statistics.above(again, 0.0)
+                shown += p <= level
+            told.append(f"{name} {shown / done:.1%}")
+        yield f"power at the printed detectable change, {n} documents", ", ".join(told)
 
 
 def symmetry(trials: int = 300) -> Iterator[tuple[str, str]]:

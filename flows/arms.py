@@ -6,9 +6,10 @@ from prefect import flow
 
 from ratoon.config import Ask
 from tasks import tracking
-from tasks.arms import conclude_arms, measure, open_study
+from tasks.arms import RECORD, conclude_arms, measure, open_study
 from tasks.job import alone
 from tasks.names import run_name
+from tasks.promote import tell_again
 
 LAST = Ask()
 
@@ -22,7 +23,8 @@ def arms(ask: Ask = LAST, names: tuple[str, ...] = (), parent_run: str | None = 
             above = parent_run or study.refresh.lineage.mlflow_runs.get("refresh")
             with tracking.run(study.job.line, "arms", kind="arms", parent_run_id=above) as run:
                 found = conclude_arms(study, [measure(study, name, run.id) for name in study.asked.asked])
-                run.artifact(study.job.folder / "arms.json")
+                run.artifact(study.job.folder / RECORD)
         else:
             found = conclude_arms(study, [measure(study, name, None) for name in study.asked.asked])
+        tell_again(study.job, study.refresh)
     return {arm.name: arm.standing for arm in found.arms}

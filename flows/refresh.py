@@ -24,7 +24,7 @@ from tasks.job import alone, latest, question_answered
 from tasks.names import run_name
 from tasks.origin import keep_origin, record_pointers
 from tasks.prepare import open_job
-from tasks.promote import conclude, headline, register, tell_again
+from tasks.promote import conclude, headline, register
 from tasks.room import check_sweep, check_train
 from tasks.zombies import bury
 
@@ -70,7 +70,6 @@ def refresh(ask: Ask = DEFAULT) -> State:
         run.verdict(done.verdict, version)
     if job.params.arms.asked and done.verdict.comparisons:  # none: what could not be scored is held against nothing
         arms(ask, parent_run=run.id)
-        tell_again(job, done)
     said = tracking.SAID[done.verdict.decision]
     return Completed(message=f"{job.line} version {version} {said}: {done.verdict.reasons[0]}")
 

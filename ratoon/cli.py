@@ -134,6 +134,10 @@ def parser() -> argparse.ArgumentParser:
     arms_verb.add_argument("names", nargs="*", metavar="ARM", help="arms to measure (default: those of params.yaml)")
     arms_verb.add_argument("--estimate", action="store_true", help="say what they would cost, and measure nothing")
     asking(arms_verb, ("base", "budget"))
+    of_judges = "which tasks are low-noise and monotone, and may gate"
+    judges_verb = verb("judges", commands_arms.judges, of_judges, JUDGES)
+    judges_verb.add_argument("--seeds", type=int, nargs="+", default=(), metavar="SEED", help="default: enough of them")
+    asking(judges_verb, ("base", "budget"))
     report_verb = verb("report", commands.show_report, "write the page of the last refresh again, and say where it is")
     report_verb.add_argument(
         "--markdown", action="store_true", help="print the model card, with front matter for a hub"
@@ -193,6 +197,12 @@ ARMS = """\
     replay_only  the parent, trained on general text alone
     second_seed  the candidate once more, on the same text in another order
     Same items, paired differences, costs. Neither the candidate nor the registry is touched; a killed one goes on."""
+
+
+JUDGES = """\
+    Trains the last refresh's candidate again under other seeds, scores every checkpoint of each, and says of every
+    task whether it tells models apart by more than a run scatters, and goes one way. As many seeds as
+    assess.trajectory.quality.min_runs asks for, unless --seeds names them. What is there is not made again."""
 
 
 def asking(verb: argparse.ArgumentParser, names: Sequence[str] = tuple(Ask.model_fields)) -> None:

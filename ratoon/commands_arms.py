@@ -1,4 +1,4 @@
-"""What `ratoon arms` does."""
+"""What `ratoon arms` and `ratoon judges` do."""
 
 import argparse
 import json
@@ -34,4 +34,21 @@ def estimate(asked: argparse.Namespace, root: Path) -> int:
 
     found = told(open_study.fn(root, ask_of(asked), tuple(asked.names)))
     print(json.dumps([one.model_dump() for one in found], indent=2) if asked.json else report.estimate(found))
+    return DONE
+
+
+def judges(asked: argparse.Namespace, root: Path) -> int:
+    ask = ask_of(asked)
+    load(root, budget=ask.budget, changes=ask.changes())  # a wrong key is told at once
+    embedded(root)
+    from flows.judges import judges as measure
+    from ratoon import records
+    from ratoon.evaluation.judges import Judges
+    from ratoon.report import judges as report
+    from tasks.arms import open_study
+    from tasks.judges import RECORD
+
+    measure(ask, tuple(asked.seeds))
+    found = records.read(open_study.fn(root, ask, ("second_seed",)).job.folder / RECORD, Judges)
+    print(found.model_dump_json(indent=2) if asked.json else report.text(found))
     return DONE

@@ -17,7 +17,7 @@ def gate(asked: argparse.Namespace, root: Path | None) -> int:
     from ratoon.report.terminal import WIDTH
 
     folder = scores_of(asked, root)
-    question = read(folder / replay.QUESTION, replay.Question)
+    question = read(asked_in(folder), replay.Question)
     if asked.params:
         given = read_yaml(asked.params)
         if "promote" not in given:
@@ -52,6 +52,24 @@ def scores_of(asked: argparse.Namespace, root: Path | None) -> Path:
         raise ConfigError(f"no refresh of {line} has come to a verdict yet; run `ratoon refresh`, or name a folder")
     name = json.loads(layout.latest(line).read_text(encoding="utf-8"))["folder"]
     return layout.refreshes(line) / name / "assess"
+
+
+def asked_in(folder: Path) -> Path:
+    """What the gate was told. Refreshes of an earlier release kept their scores and not this."""
+    from ratoon.evaluation import replay
+
+    if not (folder / "suite" / "suite.json").exists():
+        raise ConfigError(
+            f"{folder}: no suite and no scores here, so there is nothing to judge; name a refresh's folder, as "
+            f".ratoon/refreshes/MODEL/NAME"
+        )
+    if not (folder / replay.QUESTION).exists():
+        raise ConfigError(
+            f"{folder / replay.QUESTION}: not there: this refresh was judged by a release that kept its scores and not "
+            f"what the gate was told; its verdict stands in {folder.parent / 'verdict.json'}\n  `ratoon assess` judges "
+            f"the last training anew and writes it; scores that are there are not made again"
+        )
+    return folder / replay.QUESTION
 
 
 def told(verdict: Verdict, known: Verdict | None) -> Iterator[str]:

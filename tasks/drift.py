@@ -24,10 +24,10 @@ def measure_drift(job: Job) -> Drift:
     found = history.load(folder, job.line)
     row = parent_row(job, found)
     since = row.started or job.base.cutoff
-    known = {key for each in found.slices if each.name in row.slices for key in history.ids(folder, each)} or None
-    drift.known_border(asked.by, known, since, job.line)
-    ids = known or set()
-    sides = {source: (place, sides_of(job, place, ids, since or "")) for source, place in places(job).items()}
+    known = {key for each in found.slices if each.name in row.slices for key in history.ids(folder, each)}
+    known |= set(row.waiting)
+    drift.known_border(asked.by, known or None, since, job.line)
+    sides = {source: (place, sides_of(job, place, known, since or "")) for source, place in places(job).items()}
     sources = drift.measure(sides, job.parent, folder / "drift", job.params.assess, scorer(job))
     made = Drift(
         line=job.line,

@@ -10,6 +10,7 @@ from ratoon import config
 from ratoon.config import Source
 from ratoon.corpus.portions import shares
 from ratoon.evaluation import forgetting, harness, history, noise, periods, probe, shift, slices, suite, trajectory
+from ratoon.evaluation.held_out import held_out_documents
 from ratoon.evaluation.history import History, Row
 from ratoon.evaluation.slices import Place, Score
 from ratoon.layout import Layout
@@ -35,6 +36,7 @@ def look_back(job: Job, candidate: Path, started: str) -> None:
     found = history.load(folder, job.line)
     base, parent = base_row(job, found), parent_row(job, found)
     found = history.gather(folder, found, places(job), job.folder.name, job.params.assess, share)
+    waiting = history.waiting(folder, found, places(job), job.folder.name)
     spoiled = set(history.spoiled(folder, found, share))
     everything = [each.name for each in found.slices]
     fresh = [each.name for each in found.slices if each.refresh == job.folder.name]
@@ -46,6 +48,7 @@ def look_back(job: Job, candidate: Path, started: str) -> None:
         started=started,
         slices=tuple(everything),
         spoiled=tuple(sorted(spoiled)),
+        waiting=waiting,
     )
     models = [(own, candidate, asked), (parent, job.parent, fresh)]
     models += [(base, path_of(job.base, job.layout.root), fresh)] if base.name != parent.name else []
@@ -123,24 +126,28 @@ def shaken(job: Job, candidate: Path) -> noise.Sensitivity:
     assert asked.noise is not None
     texts: dict[str, str] = {}
     for source, place in sorted(places(job).items()):
-        kept = slices.chosen(slices.held_out(place.clean), asked.noise.documents, asked.seed)
+        kept = slices.chosen(held_out_documents(place.clean), asked.noise.documents, asked.seed)
         texts |= {f"{source} {document.id}": suite.cut(document.text, asked.max_bytes) for document in kept}
     return noise.sensitivity(job.parent, candidate, texts, asked, job.base.row_tokens, job.params.train.device)
 
 
 def along(job: Job) -> trajectory.Trajectory:
-    """The checkpoints whose weights were kept, from the parent to the model that was made."""
+    return followed(job, job.folder, job.folder.name)
+
+
+def followed(job: Job, folder: Path, run: str) -> trajectory.Trajectory:
+    """Of the training in `folder` the checkpoints whose weights were kept, from the parent to the model it made."""
     asked = job.params.assess
     assert asked.trajectory is not None
-    result = read(job.folder / "train" / "result.json", Result)
+    result = read(folder / "train" / "result.json", Result)
     models = {0: job.parent, result.steps: Path(result.model)}
-    for folder in sorted((job.folder / "train" / trajectory.KEPT).glob("step-*")):
-        models.setdefault(int(folder.name.removeprefix("step-")), folder)
-    tests, out = job.folder / "assess" / "suite", job.folder / "trajectory"
+    for kept in sorted((folder / "train" / trajectory.KEPT).glob("step-*")):
+        models.setdefault(int(kept.name.removeprefix("step-")), kept)
+    tests, out = job.folder / "assess" / "suite", folder / "trajectory"
     each = asked.probe if asked.trajectory.probe else None
     rows, device, confidence = job.base.row_tokens, job.params.train.device, asked.confidence
     look = (lambda model: probe.one(model, tests, each, rows, device, confidence)) if each else None
-    return trajectory.follow(job.folder.name, models, tests, out, asked.trajectory, scorer(job), look)
+    return trajectory.follow(run, models, tests, out, asked.trajectory, scorer(job), look)
 
 
 def by_period(job: Job, candidate: Path) -> periods.Periods | None:

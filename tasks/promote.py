@@ -113,7 +113,7 @@ def tell(job: Job, refresh: Refresh, links: dict[str, str]) -> None:
 
 @healing()
 def tell_again(job: Job, refresh: Refresh) -> None:
-    """With what came after the verdict: the arms."""
+    """With what came after the verdict: arms, judges."""
     tell(job, refresh, links_of(refresh))
 
 

@@ -21,7 +21,8 @@ from pydantic import Field
 from ratoon.config import AssessConfig, ConfigError, DriftConfig, Role
 from ratoon.corpus.filters.dates import days
 from ratoon.evaluation import slices
-from ratoon.evaluation.slices import Document, Place, Score
+from ratoon.evaluation.held_out import Document, held_out_documents
+from ratoon.evaluation.slices import Place, Score
 from ratoon.records import Interval, Record
 
 
@@ -77,7 +78,7 @@ def by_date(where: Place, since: str, config: AssessConfig) -> Sides:
 def _sides(where: Place, is_new: Callable[[Document], bool | None], config: AssessConfig) -> Sides:
     """Up to `assess.drift.documents` of each side, chosen by hash; None: on neither."""
     new, old = (slices.Lowest(config.drift.documents, config.seed) for _ in range(2))
-    for document in slices.held_out(where.clean):
+    for document in held_out_documents(where.clean):
         side = is_new(document)
         if side is not None:
             (new if side else old).add(document)

@@ -8,6 +8,7 @@ An accuracy that stays the same may hide many flips; each is a question that use
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import polars
 
 Against = Literal["parent", "champion"]
+Key = tuple[str, str]  # source and id: ids are of a source, and two sources may have the same
 Pinned = Mapping[str, Literal["all"] | tuple[str, ...]]  # benchmark -> ids, or all of them
 
 
@@ -57,7 +59,7 @@ def find(before: Path, now: Path, suite: Path, *, against: Against, pinned: Pinn
     tests = load(suite)
     check(before, now, tests)
     counts, listed = [], list[Flip]()
-    seen: dict[str, dict[str, bool]] = {name: {} for name in pinned}  # benchmark -> id -> right before
+    seen: dict[str, dict[Key, bool]] = {name: {} for name in pinned}  # benchmark -> item -> right before
     for task in tests.tasks:
         if task.metric != "accuracy":
             continue
@@ -66,7 +68,8 @@ def find(before: Path, now: Path, suite: Path, *, against: Against, pinned: Pinn
         ids = pinned.get(task.benchmark, ())
         listed.extend(flipped(old, new, task, against, ids))
         if ids:
-            seen[task.benchmark] |= dict(zip(old["id"].to_list(), (old["value"] == 1).to_list(), strict=True))
+            items = ((task.source, key) for key in old["id"].to_list())
+            seen[task.benchmark] |= dict(zip(items, (old["value"] == 1).to_list(), strict=True))
     golden = tuple(follow(name, ids, seen[name], listed) for name, ids in sorted(pinned.items()))
     return Found(tuple(counts), tuple(sorted(listed)), golden)
 
@@ -106,15 +109,20 @@ def flipped(
 
 
 def follow(
-    benchmark: str, ids: Literal["all"] | tuple[str, ...], right: Mapping[str, bool], listed: list[Flip]
+    benchmark: str, ids: Literal["all"] | tuple[str, ...], right: Mapping[Key, bool], listed: list[Flip]
 ) -> Golden:
-    wanted = sorted(right) if ids == "all" else sorted(set(ids))
+    """An id that several sources have pins the item of each."""
+    there = Counter(key for _, key in right)
+    wanted = set(there) if ids == "all" else set(ids)
+    pinned = [key for key in right if key[1] in wanted]
+    absent = tuple(sorted(wanted - there.keys()))
+    gone = {(f.source, f.id) for f in listed if f.benchmark == benchmark and f.golden and f.flip == "negative"}
     return Golden(
         benchmark=benchmark,
-        items=len(wanted),
-        right=sum(right.get(item, False) for item in wanted),
-        flipped=tuple(sorted({f.id for f in listed if f.benchmark == benchmark and f.golden and f.flip == "negative"})),
-        absent=tuple(item for item in wanted if item not in right) or (("any",) if not wanted else ()),
+        items=len(pinned) + len(absent),
+        right=sum(right[key] for key in pinned),
+        flipped=tuple(sorted(f"{source}:{key}" if there[key] > 1 else key for source, key in gone)),
+        absent=absent or (("any",) if not wanted else ()),
     )
 
 

@@ -14,7 +14,8 @@ from pydantic import Field
 
 from ratoon.config import AssessConfig, ConfigError, HistoryConfig, Role
 from ratoon.evaluation import matrix, slices
-from ratoon.evaluation.slices import Document, Place
+from ratoon.evaluation.held_out import Document, held_out_documents
+from ratoon.evaluation.slices import Place
 from ratoon.records import Record, read, write
 
 FILE = "history.json"
@@ -50,6 +51,7 @@ class Row(Record):
     settings: dict[str, int | str] = Field(default_factory=dict, description="that the scores depend on")
     scores: dict[str, float] = Field(default_factory=dict, description="slice -> bits per byte; left out: not asked")
     spoiled: tuple[str, ...] = Field((), description="slices whose text may be trained on since held_out.share fell")
+    waiting: tuple[str, ...] = Field((), description="held-out documents its text held, too few for a slice yet: ids")
 
 
 class History(Record):
@@ -132,9 +134,18 @@ def gather(
     return history
 
 
+def waiting(folder: Path, history: History, places: Mapping[str, Place], refresh: str) -> tuple[str, ...]:
+    """Ids of the held-out documents of this refresh's text that no slice holds yet: fewer than min_documents of each
+    source. They are no slice's, and yet not new to its model."""
+    known = {key for each in history.slices for key in ids(folder, each)}
+    made = {each.source for each in history.slices if each.refresh == refresh}
+    left = (place.clean for source, place in sorted(places.items()) if source not in made)
+    return tuple(document.id for clean in left for document in held_out_documents(clean) if document.id not in known)
+
+
 def _unseen(clean: Path, known: set[str], new: list[str]) -> Iterator[Document]:
     """Documents that no slice has seen; their ids go to `new`."""
-    for document in slices.held_out(clean):
+    for document in held_out_documents(clean):
         if document.id not in known:
             new.append(document.id)
             yield document

@@ -19,7 +19,8 @@ from pydantic import Field
 from ratoon.config import AssessConfig, PeriodsConfig, Role
 from ratoon.corpus.filters.dates import days
 from ratoon.evaluation import slices
-from ratoon.evaluation.slices import Document, Place, Score
+from ratoon.evaluation.held_out import Document, held_out_documents
+from ratoon.evaluation.slices import Place, Score
 from ratoon.evaluation.suite import Suite
 from ratoon.records import Interval, Record
 
@@ -144,7 +145,7 @@ def _sort(
     unplaced: Counter[str],
 ) -> None:
     """Every document into the part of its period, or counted as having none."""
-    for document in slices.held_out(where.clean):
+    for document in held_out_documents(where.clean):
         try:
             k = place(document, periods)
         except KeyError:

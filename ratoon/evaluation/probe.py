@@ -142,11 +142,19 @@ def items_of(tests: Path, config: ProbeConfig) -> list[Item]:
     for task in tasks:
         read = lines_of(tests / f"{task.name}.jsonl")
         # Items of another kind ask for more than a choice among passages.
-        asked = sorted(
-            (i for i in read if {"context", "choices", "gold"} <= i.keys()), key=lambda i: rank("probe", i["id"])
-        )
+        asked = [i for i in read if {"context", "choices", "gold"} <= i.keys()]
+        if task.source == task.benchmark:
+            asked = [i for i in asked if fits(i, config)]
+        asked.sort(key=lambda i: rank("probe", i["id"]))
         found += [(k, task.name, short(item, config)) for k, item in enumerate(asked)]
     return [item for _, _, item in sorted(found, key=lambda it: it[:2])[: config.items]]
+
+
+def fits(item: dict, config: ProbeConfig) -> bool:
+    """Whether nothing of it would be cut. A passage may be: what follows depends on its end. A question may not, nor
+    a list of options of which the letter is asked: what is left of it asks nothing."""
+    choices = (len(choice.encode()) <= config.choice_bytes for choice in item["choices"])
+    return len(item["context"].encode()) <= config.context_bytes and all(choices)
 
 
 def short(item: dict, config: ProbeConfig) -> Item:

@@ -19,8 +19,8 @@ from ratoon.config import ConfigError
 from ratoon.corpus.decontaminate.split import runs
 from ratoon.corpus.dedup.words import U64
 from ratoon.corpus.scores.features import words_of
+from ratoon.evaluation.held_out import held_out_documents
 from ratoon.evaluation.passages import rank
-from ratoon.evaluation.suite import held_out
 
 RUN = 5  # words
 SPACES = " \t\r\n"
@@ -115,4 +115,5 @@ def grams(texts: list[str]) -> list[U64]:
 
 def whole_documents(editions: list[Path], wanted: set[str]) -> dict[str, str]:
     """id -> text of held-out documents, all of it: what is scored may be a part."""
-    return {key: text for edition in editions for key, text in held_out(edition) if key in wanted}
+    found = (document for edition in editions for document in held_out_documents(edition))
+    return {document.id: document.text for document in found if document.id in wanted}

@@ -1,27 +1,21 @@
 """Held-out text that is kept: cut, chosen by hash, and never changed again, so that later models meet the same."""
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ratoon.config import AssessConfig, Benchmark, ConfigError, HeldOutText, Role
 from ratoon.evaluation.folder import whole
 from ratoon.evaluation.harness import Scores
+from ratoon.evaluation.held_out import Document
 from ratoon.evaluation.passages import rank
 from ratoon.evaluation.suite import Suite, build, cut
 
-COLUMNS = ("id", "text", "date")
 FILE = "held_out-kept.parquet"
 TEXT = Benchmark(name="text", version=1, min_documents=2, form=HeldOutText(kind="held_out"))
 Score = Callable[[Path, Path, Path], Scores]  # a model on a suite, into a folder
 WHOLE = 2**40  # documents and bytes: kept text is scored as it was kept
-
-
-class Document(NamedTuple):
-    id: str
-    text: str
-    date: str | None
 
 
 class Place(NamedTuple):
@@ -30,28 +24,6 @@ class Place(NamedTuple):
     clean: Path
     role: Role
     watched: bool = False
-
-
-def held_out(clean: Path) -> Iterator[Document]:
-    """The held-out documents of a clean edition; their date where there is one."""
-    import pyarrow.parquet as parquet
-    from pyarrow import ArrowException
-
-    shards = sorted(clean.glob("held_out-*.parquet"))
-    if not shards:
-        raise ConfigError(f"{clean}: no held_out-*.parquet here; `ratoon prepare` writes them")
-    for shard in shards:
-        try:
-            with parquet.ParquetFile(shard) as file:
-                there = [name for name in COLUMNS if name in file.schema_arrow.names]
-                for batch in file.iter_batches(batch_size=256, columns=there):
-                    dates = batch.column("date").to_pylist() if "date" in there else [None] * batch.num_rows
-                    columns = batch.column("id").to_pylist(), batch.column("text").to_pylist(), dates
-                    yield from map(Document, *columns)
-        except (ArrowException, OSError, KeyError) as error:
-            raise ConfigError(
-                f"{shard}: not readable as a shard with columns id and text: {error}; `ratoon prepare` makes it again"
-            ) from error
 
 
 class Lowest:

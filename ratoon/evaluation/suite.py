@@ -10,7 +10,7 @@ The folder needs nothing of ratoon to be scored: `cd suite && lm_eval --include_
 import hashlib
 import heapq
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +20,11 @@ from ratoon.config import Asked, AssessConfig, Benchmark, ConfigError, HeldOutTe
 from ratoon.evaluation import passages
 from ratoon.evaluation.asking import ask
 from ratoon.evaluation.folder import whole
+from ratoon.evaluation.held_out import Document, held_out_documents
 from ratoon.evaluation.passages import rank
 from ratoon.evaluation.taskfile import digest_of, requests, write_files
 from ratoon.records import Record, read, write
 
-Document = tuple[str, str]  # id, text
 Lines = list[dict[str, Any]]
 NOT_ASKED = "kind items keeps training text clear of its items; form.ask (choice, rolling, generation) has models asked"
 DEVELOPMENT, PROMPTS = "development", "prompts"
@@ -178,9 +178,9 @@ def compose(benchmark: Benchmark, source: str, clean: Path, config: AssessConfig
     """The items of one benchmark on one source."""
     form = benchmark.form
     if isinstance(form, HeldOutText):
-        chosen = choose(clean, config.max_documents, config.seed, lambda document: bool(document[1].strip()))
+        chosen = choose(clean, config.max_documents, config.seed, lambda document: bool(document.text.strip()))
         enough(len(chosen), benchmark, source, clean)
-        return [{"id": key, "document": key, "text": cut(text, config.max_bytes)} for key, text in chosen]
+        return [{"id": each.id, "document": each.id, "text": cut(each.text, config.max_bytes)} for each in chosen]
     assert isinstance(form, NextPassage)  # build leaves out what has neither form
     return choices(benchmark, form, source, clean, config)
 
@@ -189,10 +189,12 @@ def choices(
     benchmark: Benchmark, form: NextPassage, source: str, clean: Path, config: AssessConfig
 ) -> list[dict[str, Any]]:
     def usable(document: Document) -> bool:
-        return next(passages.passages(*document, form, config.seed), None) is not None
+        return next(passages.passages(document.id, document.text, form, config.seed), None) is not None
 
     chosen = choose(clean, config.items, config.seed, usable)
-    made = passages.items(passages.pool(chosen, form, config.items, config.seed), config.choices, config.seed)
+    made = passages.items(
+        passages.pool([each[:2] for each in chosen], form, config.items, config.seed), config.choices, config.seed
+    )
     enough(len({item["document"] for item in made}), benchmark, source, clean)
     return [dict(item) for item in made]
 
@@ -213,25 +215,9 @@ def enough(documents: int, benchmark: Benchmark, source: str, clean: Path) -> No
 
 def choose(clean: Path, count: int, seed: int, usable: Callable[[Document], bool]) -> list[Document]:
     """Of the usable held-out documents in `clean`, the `count` whose hash is smallest, in that order."""
-    return heapq.nsmallest(count, filter(usable, held_out(clean)), key=lambda document: rank(seed, document[0]))
-
-
-def held_out(clean: Path) -> Iterator[Document]:
-    import pyarrow.parquet as parquet
-    from pyarrow import ArrowException
-
-    shards = sorted(clean.glob("held_out-*.parquet"))
-    if not shards:
-        raise ConfigError(f"{clean}: no held_out-*.parquet here; `ratoon prepare` writes them")
-    for shard in shards:
-        try:
-            with parquet.ParquetFile(shard) as file:
-                for batch in file.iter_batches(batch_size=256, columns=["id", "text"]):
-                    yield from zip(batch.column("id").to_pylist(), batch.column("text").to_pylist(), strict=True)
-        except (ArrowException, OSError, KeyError) as error:
-            raise ConfigError(
-                f"{shard}: not readable as a shard with columns id and text: {error}; `ratoon prepare` makes it again"
-            ) from error
+    return heapq.nsmallest(
+        count, filter(usable, held_out_documents(clean)), key=lambda document: rank(seed, document.id)
+    )
 
 
 def cut(text: str, max_bytes: int) -> str:

@@ -108,12 +108,12 @@ def beginnings(
 ) -> list[Begun]:
     """Up to `count` documents that are longer than prompt and output together, by the hash of their id."""
     length = sum(sizes)
-    chosen = choose(clean, 2 * count, seed, lambda document: len(document[1]) >= LEAST_CHARS * length)
-    texts = [text[: CHARS * length] for _, text in chosen]
+    chosen = choose(clean, 2 * count, seed, lambda document: len(document.text) >= LEAST_CHARS * length)
+    texts = [document.text[: CHARS * length] for document in chosen]
     known = zip(chosen, asked.encode(tokenizer, texts), strict=True)
     found = [
-        Begun(source, name, tokens[: sizes[0]], tokens[sizes[0] : length])
-        for (name, _), tokens in known
+        Begun(source, document.id, tokens[: sizes[0]], tokens[sizes[0] : length])
+        for document, tokens in known
         if len(tokens) >= length
     ]
     return found[:count]

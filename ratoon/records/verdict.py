@@ -26,6 +26,8 @@ class Estimate(Record):
     freedom: float = Field(gt=0, description="degrees of freedom")
     lean: float = Field(0.0, description="coefficient of t squared, from the skewness")
     shift: float = Field(0.0, description="added to t, from the skewness")
+    unsure: float = Field(0.0, ge=0, description="relative variance of the squared error; 0: not known")
+    lean_error: float = Field(0.0, ge=0, description="standard error of `lean`; 0: not known")
 
 
 class Comparison(Record):

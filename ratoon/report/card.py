@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from ratoon.records import Comparison, Interval, Refresh
+from ratoon.report import arms as arms_text
 from ratoon.report import energy, facts, lead, terminal, wording
 from ratoon.report.beside import Beside
 
@@ -90,6 +91,9 @@ def body(refresh: Refresh, beside: Beside) -> Iterator[list[str]]:
     yield results(refresh.verdict.comparisons)
     yield ["## Verdict"]
     yield [f"- {plain(reason)}" for reason in refresh.verdict.reasons]
+    if (arms := beside.found.get("arms")) is not None:
+        yield ["## Was it worth it?"]
+        yield [f"- {plain(said)}" for said in (arms_text.headline(arms), *arms_text.sentences(arms))]
     yield ["## How it was made"]
     yield made(refresh)
     yield ["## Data"]

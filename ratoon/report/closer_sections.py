@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from markupsafe import Markup
 
 from ratoon.evaluation.forgetting import Matrix
+from ratoon.evaluation.judges import Judges
 from ratoon.evaluation.noise import Sensitivity
 from ratoon.evaluation.periods import Periods
 from ratoon.evaluation.probe import Probes
+from ratoon.evaluation.quality import TaskQuality
 from ratoon.evaluation.shift import Moved, Shift
 from ratoon.evaluation.trajectory import Curve, Trajectory
 from ratoon.report import drawing, heat, history, wording
@@ -109,6 +111,19 @@ def trajectory(found: Trajectory) -> Iterator[Section]:
     figures = tuple(
         Figure(f"{each.task}", each.role, along(found.steps, each, k)) for k, each in enumerate(found.curves)
     )
+    tables = (worth(found.qualities),) if found.qualities else ()
+    lead = "Checkpoints of the target run, from the parent (step 0), on a fixed part of the suite."
+    alarms = tuple(each.said for each in found.alarms)
+    yield Section("trajectory", "On the way", lead, "trajectory.json", figures, tables, (), alarms)
+
+
+def judges(found: Judges) -> Iterator[Section]:
+    lead = f"The training again under other seeds, {len(found.runs)} runs from one parent ({', '.join(found.runs)}): a "
+    lead += "task that scatters as much as it moves, or moves both ways, should decide nothing."
+    yield Section("judges", "Which tasks may judge", lead, "judges.json", tables=(worth(found.qualities),))
+
+
+def worth(found: tuple[TaskQuality, ...]) -> Table:
     rows = tuple(
         (
             each.task,
@@ -117,13 +132,10 @@ def trajectory(found: Trajectory) -> Iterator[Section]:
             "–" if each.spearman is None else f"{signed(each.spearman, 2)}",
             each.why,
         )
-        for each in found.qualities
+        for each in found
     )
     head = ("Task", "Use", "Signal to noise", "Grows with steps", "Why")
-    tables = (Table("What each task is worth as a judge", head, rows),) if rows else ()
-    lead = "Checkpoints of the target run, from the parent (step 0), on a fixed part of the suite."
-    alarms = tuple(each.said for each in found.alarms)
-    yield Section("trajectory", "On the way", lead, "trajectory.json", figures, tables, (), alarms)
+    return Table("What each task is worth as a judge", head, rows)
 
 
 def along(steps: tuple[int, ...], curve: Curve, number: int) -> Markup:

@@ -9,6 +9,7 @@ from ratoon import records
 from ratoon.evaluation.drift import Drift
 from ratoon.evaluation.forgetting import Matrix
 from ratoon.evaluation.history import Row, Slice
+from ratoon.evaluation.judges import Judges
 from ratoon.evaluation.noise import Sensitivity
 from ratoon.evaluation.periods import Periods
 from ratoon.evaluation.probe import Probe, Probes
@@ -22,6 +23,7 @@ KINDS: Mapping[str, type[records.Record]] = {
     "probes": Probes,
     "noise": Sensitivity,
     "trajectory": Trajectory,
+    "judges": Judges,
     "periods": Periods,
 }
 LABEL, CELL = 12, 8
@@ -157,6 +159,10 @@ def trajectory_said(found: Trajectory) -> Iterator[str]:
         yield f"{each.task}: {each.use}, signal to noise {snr} ({each.why})"
 
 
+def judges_said(found: Judges) -> Iterator[str]:
+    yield f"on {len(found.runs)} runs from one parent these tasks may gate: {', '.join(found.gating) or 'none'}"
+
+
 def periods_said(found: Periods) -> Iterator[str]:
     for each in found.scores:
         scores = ", ".join(f"{model} {value:.3f}" for model, value in each.scores.items())
@@ -172,6 +178,7 @@ SAYERS: Mapping[str, Callable[[Any], Iterator[str]]] = {
     "probes": probes_said,
     "noise": noise_said,
     "trajectory": trajectory_said,
+    "judges": judges_said,
     "periods": periods_said,
 }
 

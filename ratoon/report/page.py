@@ -36,6 +36,7 @@ SECTIONS: tuple[tuple[str, Callable[[Any], Iterator[Section]]], ...] = (
     ("arms", writing_sections.arms),
     ("periods", closer_sections.periods),
     ("trajectory", closer_sections.trajectory),
+    ("judges", closer_sections.judges),
     ("probes", closer_sections.probes),
     ("shift", closer_sections.shift),
     ("noise", closer_sections.noise),

@@ -13,16 +13,21 @@ from held_out_text import prose, write_held_out
 from training_text import pack_rows, training_texts, write_training
 
 import tasks.arms
+import tasks.history
 import tasks.train
 from ratoon import records
-from ratoon.config import Ask, Benchmark, ConfigError
+from ratoon.config import Ask, Benchmark, ConfigError, QualityConfig
 from ratoon.evaluation import gate, harness, paired, prompts, suite
+from ratoon.evaluation.judges import Judges, together
+from ratoon.evaluation.trajectory import Trajectory
 from ratoon.records import Lineage, Refresh
+from ratoon.report import judges as page
 from ratoon.training.request import Result
 from ratoon.training.run import train
 from tasks.arms import conclude_arms, measure, open_study
 from tasks.arms_estimate import estimate
 from tasks.assess import score_one
+from tasks.judges import conclude_judges, follow_seed, seeds_of
 from tasks.train import request_of
 
 ROOT = Path(__file__).parents[2]
@@ -340,3 +345,55 @@ def test_an_arm_is_scored_by_the_runner_that_scored_the_candidate(project, monke
     with_quiz(project, monkeypatch, runner="lm_eval")
     run_arms(project, "second_seed")
     assert set(runners) == {"lm_eval"}
+
+
+# ---------------------------------------------------------------- which tasks may judge
+
+
+def run_judges(root, *seeds):
+    study = open_study.fn(root, Ask(), ("second_seed",))
+    return study, conclude_judges.fn(study, [follow_seed.fn(study, seed, None) for seed in seeds_of(study, seeds)])
+
+
+def test_seeds_start_alike_and_say_together_which_tasks_may_judge(project, tracked, monkeypatch):
+    folder = project / ".ratoon" / "refreshes" / "ratoon-tiny" / "0-on-base"
+    before = digests(folder)
+    _, found = run_judges(project)
+    assert digests(folder, leave_out=("judges", "judges.json")) == before
+    assert found.runs == ("seed 1", "seed 2", "seed 3")  # as many as quality.min_runs; the candidate kept none
+    assert [run[1] for run in tracked.runs] == ["seed 1", "seed 2", "seed 3"]
+    runs = [records.read(folder / "judges" / f"seed-{seed}" / "trajectory.json", Trajectory) for seed in (1, 2, 3)]
+    ends = {curve.task: [run.curves[k].values[-1] for run in runs] for k, curve in enumerate(runs[0].curves)}
+    assert len(set(ends["held-out--code"])) == 3  # another order of the data, another model
+    for each in found.qualities:
+        assert each.runs == 3
+        assert not any("reference runs" in lack for lack in each.why.split("; "))
+    assert records.read(folder / "judges.json", Judges) == found
+    assert max(map(len, page.text(found).splitlines())) <= 80
+    monkeypatch.setattr(tasks.train, "supervise", None)  # what is there is not trained again
+    monkeypatch.setattr(tasks.history.harness, "score", only_recall)
+    assert run_judges(project, 1, 2, 3)[1] == found
+
+
+def only_recall(model, tests, out, **settings):
+    found = harness.recall(out)
+    assert found is not None, f"{out} was scored again"
+    return found
+
+
+def test_the_candidates_own_seed_and_a_seed_twice_are_no_further_runs(project):
+    study = open_study.fn(project, Ask(), ("second_seed",))
+    with pytest.raises(ConfigError, match="0 is the seed the candidate was trained with; give others, such as 1"):
+        seeds_of(study, (1, 0))
+    with pytest.raises(ConfigError, match="1 1: each seed is one run"):
+        seeds_of(study, (1, 1))
+
+
+def test_runs_that_did_not_begin_alike_are_not_taken_together():
+    curve = {"task": "t", "source": "s", "role": "general", "metric": "accuracy"}
+    one, other = (
+        Trajectory(run=name, steps=(0, 5), curves=({**curve, "values": (first, 0.5)},))
+        for name, first in (("one", 0.25), ("other", 0.3))
+    )
+    with pytest.raises(ConfigError, match="t: one and other did not begin at the same score"):
+        together([one, other], QualityConfig(), refresh="r", line="l", parent="p")

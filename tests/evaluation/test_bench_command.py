@@ -62,6 +62,47 @@ def test_a_benchmark_is_built_listed_and_shown_within_80_columns(project, capsys
     assert out.startswith("facts version 1 (unchanged): ")
 
 
+def test_a_build_that_is_killed_on_its_way_leaves_no_version_that_stands_for_two_sets_of_items(
+    project, capsys, monkeypatch
+):
+    """Killed at each write in turn: whatever is on disk then, a version has but one set of items."""
+    from ratoon.evaluation.building import publish
+
+    root, folder = project, project / "data" / "benchmarks"
+    command = ("build", "facts", "--source", "world", "--kinds", "title", "--items")
+    stood: dict[int, str] = {}
+
+    def note():
+        if (folder / "facts.yaml").exists():
+            made = publish.digest(folder / "facts")
+            assert stood.setdefault(publish.known(root, "facts").version, made) == made
+
+    def killed_after(count, whole):
+        left = [count]
+
+        def write(*given):
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            whole(*given)
+
+        return write
+
+    for items, name, count in ((20, "replace", 1), (20, "write", 0), (24, "replace", 1), (28, "write", 0)):
+        with monkeypatch.context() as patch:
+            patch.setattr(publish, name, killed_after(count, getattr(publish, name)))
+            code, _, said = say(project, capsys, *command, str(items))
+            assert (code, said.split(":")[1]) == (
+                130,
+                " stopped; what was finished is kept, and the same command goes on from there\n",
+            )
+        note()
+        code, _, said = say(project, capsys, *command, str(items))
+        assert (code, said) == (0, "")
+        note()
+    assert len(set(stood.values())) >= 3
+
+
 def test_what_is_shown_and_built_can_be_read_by_a_program(project, capsys):
     _, out, _ = say(project, capsys, "build", "facts", "--source", "world", "--kinds", "title", "--json")
     assert json.loads(out)["kinds"]["title"]["items"] > 20

@@ -20,7 +20,7 @@ def tests(sources, tmp_path):
     return tmp_path / "suite"
 
 
-def answered(folder, tests, right):
+def answered(folder, tests, right, name="{source}:{i}"):
     """Scores of a model that answers item i of source s as right[s][i]."""
     folder.mkdir()
     made = suite.load(tests)
@@ -30,7 +30,7 @@ def answered(folder, tests, right):
                 "doc_hash": f"{i}",
                 "prompt_hash": "p",
                 "document": f"d{i // 2}",
-                "id": f"{task.source}:{i}",
+                "id": name.format(source=task.source, i=i),
                 "correct": ok,
             }
             | {"loglik_nats": [0.0] * 4}
@@ -112,3 +112,13 @@ def test_flips_between_different_suites_are_not_counted(both, tests):
     scores.write_text(scores.read_text().replace(suite.load(tests).digest, "0" * 64))
     with pytest.raises(ConfigError, match="assess both models again"):
         find(both, tests)
+
+
+def test_an_item_is_pinned_in_every_source_that_has_one_of_its_id(tests, tmp_path):
+    """A wrong answer of one source is not made good by a right one of another that is called alike."""
+    before = answered(tmp_path / "was", tests, {"code": [1, 0] * 10, "docs": [0, 1] * 10}, name="{i}")
+    now = answered(tmp_path / "is", tests, {"code": [0, 0] + [1, 0] * 9, "docs": [0, 1] * 10}, name="{i}")
+    (golden,) = find((before, now), tests, {"next-passage": ("0", "3")}).golden
+    assert golden == flips.Golden("next-passage", 4, 2, ("code:0",), ())
+    (every,) = find((before, now), tests, {"next-passage": "all"}).golden
+    assert (every.items, every.right, every.flipped) == (40, 20, ("code:0",))

@@ -9,6 +9,7 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 
+from ratoon.cli import main
 from ratoon.config import AssessConfig, Benchmark, ConfigError, GateConfig
 from ratoon.evaluation import harness, replay, suite
 from ratoon.evaluation.replay import Arm, Question
@@ -146,6 +147,16 @@ def test_scores_that_are_damaged_missing_or_of_other_items_refuse(folder):
             task["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
     (folder / "candidate" / "scores.json").write_text(json.dumps(scores))
     assert "not scored on the same items: 24 and 23 items" in decide(folder).reasons[0]
+
+
+def test_a_refresh_from_before_the_gate_kept_its_question_is_told_what_to_do(folder, capsys):
+    (folder / replay.QUESTION).unlink()
+    assert main(["gate", str(folder.parent)]) == 2
+    said = capsys.readouterr().err
+    assert "judged by a release that kept its scores and not what the gate was told" in said
+    assert "`ratoon assess` judges the last training anew" in said
+    assert main(["gate", str(folder.parent.parent)]) == 2
+    assert "no suite and no scores here" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_question_is_told_what_it_lacks(folder, tmp_path):

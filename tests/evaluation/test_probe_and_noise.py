@@ -1,5 +1,6 @@
 """What a model makes of its context, and how it bears noise: on models whose answer is known."""
 
+import json
 import math
 
 import numpy as np
@@ -87,6 +88,32 @@ def test_an_item_is_never_shown_solved_in_front_of_itself_or_of_its_document():
         assert len(shown) == 3
         assert items[k].document not in {each.document for each in shown}
         assert probe.prompt(items, k, 3).endswith(items[k].context)
+
+
+def quiz(root, name, questions):
+    (root / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in questions))
+    prompts = [{"name": "letters", "template": "{question}\n{choices}\nAnswer:"}]
+    form = {
+        "kind": "items",
+        "path": f"{name}.jsonl",
+        "ask": "choice",
+        "prompts": prompts,
+        "columns": {"choices": "choices"},
+    }
+    return Benchmark(name=name, version=1, min_documents=2, form=form)
+
+
+def test_a_question_of_which_the_probe_would_cut_away_what_is_asked_is_not_asked(tmp_path):
+    """Of a list of options only the last would be left, and the letters of the others would stand for nothing."""
+    options = ["a press for cane", "a mill for grain", "a field of reeds", "a barrel of malt"]
+    long = [{"question": f"What is number {k}?", "choices": options, "answer": k % 4} for k in range(6)]
+    brief = [{"question": f"{k} + 1 =", "choices": ["1", "2"], "answer": k % 2} for k in range(6)]
+    benchmarks = [quiz(tmp_path, "long", long), quiz(tmp_path, "brief", brief)]
+    suite.build(benchmarks, {}, AssessConfig(), tmp_path / "suite", tmp_path)
+    found = probe.items_of(tmp_path / "suite", ProbeConfig())
+    assert len(found) == 6
+    assert all(item.context.endswith("Answer:") and " + 1 =" in item.context for item in found)
+    assert all("A" in item.context and "B" in item.context for item in found)
 
 
 def test_shots_are_as_many_as_a_row_has_room_for(models, tests):

@@ -12,6 +12,7 @@ from held_out_text import prose, write_held_out
 from ratoon.config import AssessConfig, Benchmark, ConfigError, NextPassage, ProbeConfig, benchmark, parse
 from ratoon.evaluation import passages, probe, suite, trajectory
 from ratoon.evaluation.contexts import Library
+from ratoon.evaluation.held_out import held_out_documents
 from ratoon.evaluation.taskfile import lines_of
 
 HELD_OUT = Benchmark(name="held-out", version=1, form={"kind": "held_out"})
@@ -67,7 +68,7 @@ def test_a_growing_corpus_keeps_the_chosen_documents_until_better_hashes_come(tm
 
 def test_every_item_is_answered_by_its_own_document_and_by_no_other(sources, tmp_path):
     suite.build([NEXT], sources, CONFIG, tmp_path / "suite")
-    texts = dict(suite.held_out(sources["docs"][1]))
+    texts = {each.id: each.text for each in held_out_documents(sources["docs"][1])}
     made = items(tmp_path / "suite", "next-passage--docs")
     assert len(made) == 60
     for item in made:

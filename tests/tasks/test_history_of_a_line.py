@@ -260,6 +260,24 @@ def test_text_that_moved_away_is_announced_and_text_that_did_not_is_not(two, mon
     assert "new is what came since 2026-02-01" in " ".join(page.drift_text(found).split())
 
 
+def test_a_batch_too_small_for_a_slice_is_old_to_the_model_that_was_made_of_it_and_waits_for_the_next(two):
+    project, _ = two
+    project.write(code=(2000, 2003))  # three; a slice takes five
+    project.refresh("three", 2, 3, parent=2, parent_version=2)
+    found = past.load(project.layout.history(LINE), LINE)
+    assert not any(each.refresh == "three" for each in found.slices)
+    assert found.row("three").waiting == ("code-2000", "code-2001", "code-2002")
+    project.write(code=(2003, 2008))
+    (code,) = (each for each in drift.measure_drift.fn(project.job("none", 2, 3)).sources if each.source == "code")
+    assert (code.new_documents, code.old_documents) == (5, 45)
+    project.refresh("four", 2, 4, parent=2, parent_version=3)
+    found = past.load(project.layout.history(LINE), LINE)
+    (made,) = (each for each in found.slices if each.refresh == "four")
+    assert (made.name, made.documents) == ("code.r3", 6)
+    assert made.arrived == 8
+    assert found.row("four").waiting == ()
+
+
 def test_a_champion_is_asked_about_new_text_with_its_own_scorer(two):
     project, _ = two
     project.write(code=(2000, 2008))

@@ -15,8 +15,9 @@ from ratoon.evaluation.building import answerers, choices, training
 from ratoon.evaluation.building.answerers import Answerer, Rarity
 from ratoon.evaluation.building.candidates import Candidate, candidates
 from ratoon.evaluation.building.choices import Item
+from ratoon.evaluation.held_out import Document
 from ratoon.evaluation.passages import rank
-from ratoon.evaluation.suite import Document, choose
+from ratoon.evaluation.suite import choose
 from ratoon.records import Record
 
 SPARE = 6  # candidates looked at per item wanted: many find no block
@@ -72,11 +73,11 @@ def build(recipe: BuildRecipe, held_out: Path, cleans: Sequence[Path]) -> Built:
 
     Raises ConfigError when no kind yields `recipe.least` items, with what each kind came to.
     """
-    documents = choose(held_out, recipe.documents, recipe.seed, lambda document: bool(document[1].strip()))
+    documents = choose(held_out, recipe.documents, recipe.seed, lambda document: bool(document.text.strip()))
     found = {kind: gather(documents, kind, recipe) for kind in recipe.kinds}
     seen = training.read([one for each in found.values() for one in each], cleans)
     made, kinds, left_out = list[Item](), dict[QuestionKind, Made](), dict[QuestionKind, str]()
-    weights = answerers.rarity([text for _, text in documents])
+    weights = answerers.rarity([document.text for document in documents])
     for kind, each in found.items():
         items, kinds[kind] = sift(each, recipe, seen, weights)
         if reason := refused(kinds[kind], recipe):
@@ -95,8 +96,8 @@ def build(recipe: BuildRecipe, held_out: Path, cleans: Sequence[Path]) -> Built:
 def gather(documents: Sequence[Document], kind: QuestionKind, recipe: BuildRecipe) -> list[Candidate]:
     """The first candidate of every document, then the second of every document, and so on; drawn by hash within one."""
     turns: list[list[Candidate]] = [[] for _ in range(recipe.per_document * SPARE)]
-    for name, text in documents:
-        few = islice(candidates(name, text, kind, recipe), LOOKED_AT)
+    for document in documents:
+        few = islice(candidates(document.id, document.text, kind, recipe), LOOKED_AT)
         mine = sorted(few, key=lambda one: rank(recipe.seed, one.id))
         for turn, one in zip(turns, mine, strict=False):
             turn.append(one)

@@ -34,16 +34,16 @@ def publish(root: Path, name: str, recipe: BuildRecipe, built: Built) -> tuple[R
         kinds=built.kinds,
         left_out=built.left_out,
     )
-    changed = former is not None and digest(folder) != report.digest
+    declaration = folder.with_suffix(".yaml")
+    if former is not None and digest(folder) != report.digest:
+        # Before the items: killed in between, a version is left out. After them it would stand for two sets of items.
+        text = declaration.read_text(encoding="utf-8")
+        replace(declaration, re.sub(r"^version:.*$", f"version: {former.version + 1}", text, flags=re.M).encode())
     folder.mkdir(parents=True, exist_ok=True)
     replace(folder / "items.jsonl", lines)
     write(folder / "build.json", report)
-    declaration = folder.with_suffix(".yaml")
     if former is None:
         replace(declaration, yaml.safe_dump(declared(name, recipe), sort_keys=False, width=120).encode())
-    elif changed:
-        text = declaration.read_text(encoding="utf-8")
-        replace(declaration, re.sub(r"^version:.*$", f"version: {former.version + 1}", text, flags=re.M).encode())
     return report, benchmark(root, name)
 
 

@@ -1,0 +1,31 @@
+"""Which tasks may judge: the last refresh's training under other seeds."""
+
+from pathlib import Path
+
+from prefect import flow
+
+from ratoon.config import Ask
+from tasks import tracking
+from tasks.arms import open_study
+from tasks.job import alone
+from tasks.judges import RECORD, conclude_judges, follow_seed, seeds_of
+from tasks.names import run_name
+from tasks.promote import tell_again
+
+LAST = Ask()
+
+
+@flow(name="judges", flow_run_name=run_name)
+def judges(ask: Ask = LAST, seeds: tuple[int, ...] = ()) -> dict[str, str]:
+    """Train with these seeds, or as many as are needed, score all checkpoints, and say what each task is worth."""
+    study = open_study(Path.cwd(), ask, ("second_seed",))
+    above = study.refresh.lineage.mlflow_runs.get("refresh")
+    with (
+        alone(study.job),
+        tracking.run(study.job.line, "judges", kind="judges", parent_run_id=above) as run,
+    ):
+        found = conclude_judges(study, [follow_seed(study, seed, run.id) for seed in seeds_of(study, seeds)])
+        run.artifact(study.job.folder / RECORD)
+        run.artifact(study.job.folder / RECORD)
+        tell_again(study.job, study.refresh)
+    return {each.task: each.use for each in found.qualities}

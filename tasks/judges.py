@@ -1,0 +1,84 @@
+"""The candidate's training again under other seeds, every checkpoint scored: which tasks may judge."""
+
+from dataclasses import replace
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from ratoon import config, records
+from ratoon.config import ConfigError, TrajectoryConfig
+from ratoon.config.arms import Seeded
+from ratoon.evaluation import judges
+from ratoon.evaluation.judges import Judges
+from ratoon.evaluation.trajectory import Trajectory
+from ratoon.training.controls import control
+from tasks.arms import Study
+from tasks.history import followed
+from tasks.job import Job
+from tasks.retry import weather
+from tasks.train import carry_out, chosen_share, request_of
+
+RECORD = "judges.json"
+OWN = "the candidate"
+
+
+def asked_of(study: Study) -> TrajectoryConfig:
+    """As the refresh's own checkpoints were asked; where they were not, as params.yaml has it now. No probes."""
+    job = study.job
+    now = config.load(job.layout.root, budget=job.ask.budget, changes=job.ask.changes()).assess.trajectory
+    found = job.params.assess.trajectory or now or TrajectoryConfig()  # type: ignore[call-arg]
+    return found.model_copy(update={"probe": False})
+
+
+def job_of(study: Study) -> Job:
+    """The refresh's own job, its checkpoints kept."""
+    assess = study.job.params.assess.model_copy(update={"trajectory": asked_of(study)})
+    return replace(study.job, params=study.job.params.model_copy(update={"assess": assess}))
+
+
+def seeds_of(study: Study, given: tuple[int, ...]) -> tuple[int, ...]:
+    """Those given, or as many as make enough runs with the refresh's own checkpoints, where these were scored."""
+    own, least = study.job.params.train.seed, asked_of(study).quality.min_runs
+    if own in given:
+        raise ConfigError(
+            f"ratoon judges --seeds: {own} is the seed the candidate was trained with; give others, such as {own + 1}"
+        )
+    if len(set(given)) < len(given):
+        raise ConfigError(f"ratoon judges --seeds: {' '.join(map(str, given))}: each seed is one run; give each once")
+    wanted = least - (own_run(study) is not None)
+    return given or tuple(own + k for k in range(1, wanted + 1))
+
+
+def own_run(study: Study) -> Trajectory | None:
+    """Of the refresh itself, where it scored its checkpoints."""
+    path = study.job.folder / "trajectory.json"
+    if not path.exists() or study.job.params.assess.trajectory is None:
+        return None
+    return records.read(path, Trajectory).model_copy(update={"run": OWN})
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=weather)
+def follow_seed(study: Study, seed: int, parent_run: str | None) -> Trajectory:
+    """One run with this seed, its checkpoints scored. One that is there is read back; a killed one goes on."""
+    job, folder = job_of(study), study.job.folder / "judges" / f"seed-{seed}"
+    if not (folder / "train" / "result.json").exists():
+        target = request_of(job, chosen_share(job))
+        request = control("second_seed", Seeded(seed=seed), target, job.params.train, folder)
+        carry_out(job, request.model_copy(update={"name": f"{request.name}-{seed}"}), f"seed {seed}", parent_run)
+    found = followed(job, folder, f"seed {seed}")  # a checkpoint that was scored on these items is not scored again
+    records.write(folder / "trajectory.json", found)
+    return found
+
+
+@task(cache_policy=NO_CACHE)
+def conclude_judges(study: Study, measured: list[Trajectory]) -> Judges:
+    own = own_run(study)
+    found = judges.together(
+        [*([own] if own else []), *measured],
+        asked_of(study).quality,
+        refresh=study.refresh.name,
+        line=study.job.line,
+        parent=str(study.job.parent),
+    )
+    records.write(study.job.folder / RECORD, found)
+    return found
