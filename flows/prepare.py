@@ -5,9 +5,10 @@ from pathlib import Path
 from prefect import flow
 
 from ratoon.config import Ask
-from tasks.job import resolve
+from tasks import announce
+from tasks.job import question_answered, resolve
 from tasks.names import run_name
-from tasks.prepare import make_base, make_editions, push_editions, show_funnel
+from tasks.prepare import make_base, make_editions, open_job, push_editions, show_funnel
 
 EVERYTHING = Ask()
 
@@ -21,4 +22,6 @@ def prepare(ask: Ask = EVERYTHING) -> dict[str, list[str]]:
     make_base(root, ask)
     if ran and resolve(root, ask)[0].refresh.push:
         push_editions(root)
+    if announce.served() and not question_answered(job := open_job(root, ask)):
+        announce.new_data(job.line, job.base.name, job.editions)
     return {"ran": ran}

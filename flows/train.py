@@ -6,8 +6,10 @@ from prefect import flow
 
 from ratoon.config import Ask
 from tasks.estimate import check_budget
+from tasks.job import alone_or_within
 from tasks.names import run_name
 from tasks.prepare import open_job
+from tasks.slots import gpu_slots
 from tasks.train import chosen_share, train_target
 
 
@@ -16,5 +18,6 @@ def train(ask: Ask, parent_run: str | None = None) -> dict[str, str]:
     """Continue the parent at the chosen ratio, or at the one asked for. A killed run resumes by itself."""
     job = open_job(Path.cwd(), ask)
     check_budget(job)
-    result, run_id = train_target(job, chosen_share(job), parent_run)
+    with alone_or_within(job), gpu_slots(job):
+        result, run_id = train_target(job, chosen_share(job), parent_run)
     return {"model": result.model, "run": run_id}

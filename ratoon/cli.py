@@ -16,6 +16,7 @@ from typing import Any
 from ratoon import (
     cli_bench,
     cli_corpus,
+    cli_deploy,
     cli_laws,
     cli_promote,
     commands,
@@ -138,6 +139,7 @@ def parser() -> argparse.ArgumentParser:
     report_verb.add_argument("--model", help="registered model (default: the one of params.yaml)")
     as_json(report_verb)
     cli_promote.add(verb)
+    cli_deploy.add(verb)
     up_verb = verb("up", commands.up, "start Prefect, MLflow and a worker on this machine, and open their pages to you")
     up_verb.add_argument("--prefect-port", type=int, default=4200, help="first port to try (default 4200)")
     up_verb.add_argument("--mlflow-port", type=int, default=5000, help="first port to try (default 5000)")

@@ -62,7 +62,6 @@ def up(root: Path, *, prefect_port: int = 4200, mlflow_port: int = 5000, report:
                 keep(_start_mlflow(root, processes.free_port(mlflow_port, avoid=_ports(services))))
             for name in ("prefect", "mlflow"):
                 wait(services[name], report)
-            _work_pool(root, services)
             deploy(root, services, report)
             if "worker" not in services:
                 keep(_start_worker(root, services))
@@ -165,29 +164,23 @@ def _until(is_ready: Callable[[], bool], service: Service, report: Say, seconds:
         time.sleep(0.3)
 
 
-# ---------------------------------------------------------------- Prefect: pool, deployments, worker
-
-
-def _work_pool(root: Path, services: Mapping[str, Service]) -> None:
-    """Before the deployments, which name it. Made by Prefect's own command, which knows the pool's template."""
-    if not processes.answers(f"{services['prefect'].address}/api/work_pools/{POOL}"):
-        _prefect(root, services, "work-pool", "create", POOL, "--type", "process")
+# ---------------------------------------------------------------- Prefect: deployments, worker
 
 
 def deploy(root: Path, services: Mapping[str, Service], report: Say = say) -> None:
-    """Register every deployment of prefect.yaml; without the file, none. Raises ServiceFailed with Prefect's words."""
+    """`ratoon deploy`; without a prefect.yaml there is nothing to tell. Raises ServiceFailed with its words."""
     if (root / "prefect.yaml").exists():
         report("prefect: registering the deployments of prefect.yaml")
-        _prefect(root, services, "--no-prompt", "deploy", "--all")
+        report(_deploy(root, services))
 
 
-def _prefect(root: Path, services: Mapping[str, Service], *arguments: str) -> None:
-    """A command of Prefect's, against our server; its output in logs/deploy.log."""
+def _deploy(root: Path, services: Mapping[str, Service]) -> str:
+    """In a process of its own, whose Prefect knows our server; its output, which is in logs/deploy.log too."""
     log = _log(root, "deploy")
     with log.open("ab") as output:
         begins = output.tell()
         done = subprocess.run(
-            [sys.executable, "-m", "prefect", *arguments],
+            [sys.executable, "-m", "ratoon", "--root", str(root), "deploy"],
             cwd=root,
             env=_environment(root, services),
             stdin=subprocess.DEVNULL,
@@ -196,9 +189,10 @@ def _prefect(root: Path, services: Mapping[str, Service], *arguments: str) -> No
             timeout=600,
             check=False,
         )
+    words = log.read_bytes()[begins:].decode("utf-8", errors="replace").strip()
     if done.returncode:
-        words = log.read_bytes()[begins:].decode("utf-8", errors="replace").strip()
-        raise ServiceFailed(f"`prefect {' '.join(arguments)}` failed (exit code {done.returncode}):\n{words[-3000:]}")
+        raise ServiceFailed(f"`ratoon deploy` failed (exit code {done.returncode}):\n{words[-3000:]}")
+    return words
 
 
 def _wait_for_worker(services: Mapping[str, Service], report: Say) -> None:

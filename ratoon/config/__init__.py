@@ -23,6 +23,7 @@ from ratoon.config.history import (
     TrajectoryConfig,
 )
 from ratoon.config.mixture import Curriculum, Length, MixtureConfig, Phase
+from ratoon.config.operate import Happening, OperateConfig, Pool
 from ratoon.config.params import Ask, Params, RefreshConfig
 from ratoon.config.prefixes import Prefixes
 from ratoon.config.prepare import Dedup, HeldOut, NearDuplicates, Paragraphs, PrepareConfig, Thresholds
@@ -68,6 +69,7 @@ __all__ = [
     "GateConfig",
     "GenerationConfig",
     "Gguf",
+    "Happening",
     "HeldOut",
     "HeldOutTargets",
     "HeldOutText",
@@ -87,6 +89,7 @@ __all__ = [
     "NearDuplicates",
     "NextPassage",
     "NoiseConfig",
+    "OperateConfig",
     "Origin",
     "Packages",
     "Paragraphs",
@@ -94,6 +97,7 @@ __all__ = [
     "PeriodsConfig",
     "Perplexity",
     "Phase",
+    "Pool",
     "Prefixes",
     "PrepareConfig",
     "Pretrained",
