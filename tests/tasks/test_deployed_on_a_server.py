@@ -10,6 +10,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -22,7 +23,9 @@ from prefect.states import Pending, Running
 
 from ratoon import config
 from ratoon.config import ConfigError
+from ratoon.layout import Layout
 from tasks import announce, automations, catch_up, deployments, notify, orphans, processes, services, slots, switches
+from tasks.job import alone, alone_or_within
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -201,11 +204,10 @@ def test_new_text_starts_a_refresh_where_its_trigger_is_on(client):
 
     def started():
         runs = client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=50)
-        return [r for r in runs if r.deployment_id == deployed.id and not r.auto_scheduled]
+        return [r for r in runs if r.deployment_id == deployed.id and not r.auto_scheduled and catch_up.by_machine(r)]
 
     (run,) = until(started, "the run of the trigger")
     assert run.parameters == {"ask": {"base": "smollm2-135m"}}
-    assert catch_up.by_machine(run)
     switches.turn(client, part, False)
 
 
@@ -281,6 +283,23 @@ def test_a_slot_is_waited_for_and_that_of_a_killed_run_is_free_again(project, cl
     assert said
     assert said[0].startswith("waiting for 1 of the slots of the limit `gpu`")
     assert client.read_global_concurrency_limit_by_name("gpu").active_slots == 0
+
+
+def test_a_part_within_a_refresh_does_not_wait_for_the_lock_of_the_refresh(client, tmp_path):
+    job = SimpleNamespace(layout=Layout(tmp_path), line="mine")
+
+    @flow
+    def part():
+        with alone_or_within(job):
+            return "let in"
+
+    @flow
+    def whole():
+        with alone(job):
+            return part()
+
+    assert whole() == "let in"
+    assert part() == "let in"
 
 
 def test_slots_nobody_made_are_a_letter(client):
