@@ -10,6 +10,7 @@ from tasks.arms import RECORD, conclude_arms, measure, open_study
 from tasks.job import alone
 from tasks.names import run_name
 from tasks.promote import tell_again
+from tasks.slots import gpu_slots
 
 LAST = Ask()
 
@@ -18,7 +19,7 @@ LAST = Ask()
 def arms(ask: Ask = LAST, names: tuple[str, ...] = (), parent_run: str | None = None) -> dict[str, str]:
     """Measure the arms of these names, or those of params.yaml, on the items of the line's last refresh."""
     study = open_study(Path.cwd(), ask, names)
-    with alone(study.job):
+    with alone(study.job), gpu_slots(study.job):
         if study.missing:
             above = parent_run or study.refresh.lineage.mlflow_runs.get("refresh")
             with tracking.run(study.job.line, "arms", kind="arms", parent_run_id=above) as run:

@@ -7,8 +7,10 @@ from prefect import flow
 from ratoon.config import Ask
 from ratoon.report import health
 from tasks.assess import candidate_of, judge, score_both
+from tasks.job import alone_or_within
 from tasks.names import run_name
 from tasks.prepare import open_job
+from tasks.slots import gpu_slots
 from tasks.writing import look_at_writing
 
 
@@ -17,9 +19,11 @@ def assess(ask: Ask, parent_run: str | None = None) -> dict[str, str | bool]:
     """Score parent and candidate on held-out text and benchmarks, compare them in pairs, and judge."""
     job = open_job(Path.cwd(), ask)
     candidate = candidate_of(job)
-    scored = score_both(job, candidate)
-    written = "" if scored.fault else health.text(look_at_writing(job, scored.folders, candidate, parent_run))
-    verdict = judge(job, scored, parent_run)
+    with alone_or_within(job):
+        with gpu_slots(job):
+            scored = score_both(job, candidate)
+            written = "" if scored.fault else health.text(look_at_writing(job, scored.folders, candidate, parent_run))
+        verdict = judge(job, scored, parent_run)
     said: dict[str, str | bool] = {"decision": verdict.decision, "promoted": verdict.promoted}
     said["reasons"] = " ".join(verdict.reasons)
     return said | ({"health": "\n" + written} if written else {})

@@ -9,6 +9,7 @@ from ratoon.config import Ask
 from tasks.drift import measure_drift
 from tasks.names import run_name
 from tasks.prepare import open_job
+from tasks.slots import gpu_slots
 
 NOTHING_ASKED = Ask()
 
@@ -17,4 +18,6 @@ NOTHING_ASKED = Ask()
 def drift(ask: Ask = NOTHING_ASKED) -> dict[str, object]:
     """Bring the sources up to date, score the champion on the newest and on older text; an event if it drifted."""
     prepare(ask)
-    return measure_drift(open_job(Path.cwd(), ask)).model_dump(mode="json")
+    job = open_job(Path.cwd(), ask)
+    with gpu_slots(job):
+        return measure_drift(job).model_dump(mode="json")

@@ -5,10 +5,11 @@ from pathlib import Path
 from prefect import flow
 
 from ratoon.config import Ask
-from tasks.job import resolve
+from tasks import announce
+from tasks.job import question_answered, resolve
 from tasks.live import warn
 from tasks.names import run_name
-from tasks.prepare import make_base, make_editions, push_editions, show_funnel
+from tasks.prepare import make_base, make_editions, open_job, push_editions, show_funnel
 from tasks.room import check_prepare
 from tasks.versions import RemoteUnavailable, owed
 
@@ -26,6 +27,8 @@ def prepare(ask: Ask = EVERYTHING) -> dict[str, list[str]]:
     make_base(root, ask)
     if params.refresh.push and (ran or owed(root)):
         push_editions_or_tell(root, params.refresh.push)
+    if announce.served() and not question_answered(job := open_job(root, ask)):
+        announce.new_data(job.line, job.base.name, job.editions)
     return {"ran": ran}
 
 

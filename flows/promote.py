@@ -7,6 +7,7 @@ from typing import Any
 from prefect import flow
 
 from ratoon.config import Approval
+from tasks import announce
 from tasks.approve import approve
 from tasks.names import run_name
 
@@ -14,4 +15,6 @@ from tasks.names import run_name
 @flow(name="promote", flow_run_name=run_name)
 def promote(ask: Approval) -> dict[str, Any]:
     """Check that the version is of this line, is what was judged, and loads; then move the champion's alias to it."""
-    return asdict(approve(Path.cwd(), ask))
+    done = approve(Path.cwd(), ask)
+    announce.approved(done.model, ask, done.replaces, done.report)
+    return asdict(done)

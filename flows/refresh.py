@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import flow
-from prefect.states import Completed, State
+from prefect.states import Cancelled, Completed, State
 
 from flows.arms import arms
 from flows.assess import assess
@@ -16,15 +16,16 @@ from flows.sweep import sweep
 from flows.train import train
 from ratoon.config import Ask
 from ratoon.records import Verdict, read
-from tasks import tracking
+from tasks import announce, tracking
 from tasks.assess import build_suite
+from tasks.catch_up import given_way
 from tasks.estimate import check_budget
 from tasks.history import look_back, look_closer, remember
 from tasks.job import alone, latest, question_answered
 from tasks.names import run_name
 from tasks.origin import keep_origin, record_pointers
 from tasks.prepare import open_job
-from tasks.promote import conclude, headline, register
+from tasks.promote import conclude, headline, link_of, register
 from tasks.room import check_sweep, check_train
 from tasks.zombies import bury
 
@@ -34,6 +35,8 @@ DEFAULT = Ask()
 @flow(name="refresh", flow_run_name=run_name)
 def refresh(ask: Ask = DEFAULT) -> State:
     """One whole refresh. Ends Completed with "nothing new" where text and parameters are those of the last one."""
+    if why := given_way():
+        return Cancelled(message=why)
     started, seconds = datetime.now(UTC), dict[str, float]()
     with timed(seconds, "prepare"):
         prepare(ask)
@@ -70,6 +73,7 @@ def refresh(ask: Ask = DEFAULT) -> State:
         run.verdict(done.verdict, version)
     if job.params.arms.asked and done.verdict.comparisons:  # none: what could not be scored is held against nothing
         arms(ask, parent_run=run.id)
+    announce.verdict(done, link_of(done, job.folder / "report.html"))
     said = tracking.SAID[done.verdict.decision]
     return Completed(message=f"{job.line} version {version} {said}: {done.verdict.reasons[0]}")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from prefect import flow
 
 from ratoon.config import Retreat
+from tasks import announce
 from tasks.approve import retreat
 from tasks.names import run_name
 
@@ -14,4 +15,6 @@ LAST = Retreat()  # type: ignore[call-arg]
 @flow(name="rollback", flow_run_name=run_name)
 def rollback(ask: Retreat = LAST) -> dict[str, str | int]:
     """Champion and previous change places; weights stay where they are. A second time brings the first back."""
-    return retreat(Path.cwd(), ask)
+    said = retreat(Path.cwd(), ask)
+    announce.rolled_back(str(said["model"]), ask, int(said["from"]), int(said["to"]))
+    return said

@@ -5,9 +5,11 @@ from pathlib import Path
 from prefect import flow
 
 from ratoon.config import Ask
+from tasks.job import alone_or_within
 from tasks.names import run_name
 from tasks.prepare import open_job
 from tasks.room import check_sweep
+from tasks.slots import gpu_slots
 from tasks.sweep import choose_ratio, run_proxies
 
 
@@ -16,5 +18,8 @@ def sweep(ask: Ask, parent_run: str | None = None) -> dict[str, str | float]:
     """Train the proxies, fit the laws, choose the domain share of the target run."""
     job = open_job(Path.cwd(), ask)
     check_sweep(job)
-    choice = choose_ratio(job, run_proxies(job, parent_run))
+    with alone_or_within(job):
+        with gpu_slots(job):
+            observations = run_proxies(job, parent_run)
+        choice = choose_ratio(job, observations)
     return {"folder": str(job.folder), "share": choice.share, "reason": choice.reason}

@@ -6,9 +6,11 @@ from prefect import flow
 
 from ratoon.config import Ask
 from tasks.estimate import check_budget
+from tasks.job import alone_or_within
 from tasks.names import run_name
 from tasks.prepare import open_job
 from tasks.room import check_train
+from tasks.slots import gpu_slots
 from tasks.train import chosen_share, train_target
 
 
@@ -18,5 +20,6 @@ def train(ask: Ask, parent_run: str | None = None) -> dict[str, str]:
     job = open_job(Path.cwd(), ask)
     check_budget(job)
     check_train(job)
-    result, run_id = train_target(job, chosen_share(job), parent_run)
+    with alone_or_within(job), gpu_slots(job):
+        result, run_id = train_target(job, chosen_share(job), parent_run)
     return {"model": result.model, "run": run_id}

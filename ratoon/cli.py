@@ -16,6 +16,7 @@ from typing import Any
 from ratoon import (
     cli_bench,
     cli_corpus,
+    cli_deploy,
     cli_keep,
     cli_laws,
     cli_promote,
@@ -145,6 +146,7 @@ def parser() -> argparse.ArgumentParser:
     report_verb.add_argument("--model", help="registered model (default: the one of params.yaml)")
     as_json(report_verb)
     cli_promote.add(verb)
+    cli_deploy.add(verb)
     cli_keep.add(verb)
     cli_services.add(verb)
     as_json(verb("sync", commands_sync.sync, "send what runs measured while MLflow was away", SYNC))

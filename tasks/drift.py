@@ -41,7 +41,7 @@ def measure_drift(job: Job) -> Drift:
     )
     write(folder / "drift.json", made)
     if made.drifted:
-        announce(made)
+        announce(made, job.base.name)
     return made
 
 
@@ -50,8 +50,9 @@ def sides_of(job: Job, place: Place, known: set[str], since: str) -> Sides:
     return drift.by_arrival(place, known, asked) if asked.drift.by == "arrival" else drift.by_date(place, since, asked)
 
 
-def announce(found: Drift) -> None:
+def announce(found: Drift, base: str) -> None:
     """As a Prefect event, which an automation or the trigger of a deployment may wait for."""
     over = {each.source: each.drift.value for each in found.sources if each.over and each.drift}
+    payload = {"base": base, "drift": over, "threshold": found.threshold, "since": found.since}
     resource = {"prefect.resource.id": f"ratoon.line.{found.line}", "prefect.resource.name": found.line}
-    emit_event(EVENT, resource=resource, payload={"drift": over, "threshold": found.threshold, "since": found.since})
+    emit_event(EVENT, resource=resource, payload=payload)

@@ -28,6 +28,8 @@ def defaults(root: Path) -> dict[str, str]:
         # Only the console is quiet: the page still gets every line of a flow.
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        # In memory, as by default, a restart forgets who holds a slot, and nobody ever gives it back.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         # Prefect's 20 s are too few for a first start on a slow disk.
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         # A worker that looks every 10 s, Prefect's own default, is 10 s of silence after a form is sent.

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from ratoon.layout import Layout
 from ratoon.records import Refresh
 from ratoon.training.sweep import Corpus
 from tasks import commits
+
+# Folders of the lines whose lock this run holds: its parts need not ask again.
+HELD: ContextVar[frozenset[Path]] = ContextVar("HELD", default=frozenset())
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Job:
         asked.pop("budgets")
         asked.pop("retention", None)
         asked.pop("arms", None)  # what a refresh is measured against does not change it
+        asked.pop("operate", None)
         asked["prepare"].pop("engine")
         for section in ("budget", "faults"):
             asked["train"].pop(section)
@@ -140,6 +145,20 @@ def held(layout: Layout, line: str) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+        token = HELD.set(HELD.get() | {path.parent})
+        try:
+            yield
+        finally:
+            HELD.reset(token)
+
+
+@contextmanager
+def alone_or_within(job: Job) -> Iterator[None]:
+    """For a part that also runs by itself: within a refresh the refresh holds the lock, else it is taken here."""
+    if job.layout.refreshes(job.line) in HELD.get():
+        yield
+        return
+    with alone(job):
         yield
 
 

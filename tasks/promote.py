@@ -125,6 +125,12 @@ def links_of(refresh: Refresh) -> dict[str, str]:
     return {what: page for what, page in found.items() if page}
 
 
+def link_of(refresh: Refresh, page: Path) -> str:
+    """Where a message points: the run on MLflow's page if there is one, with the report among its files."""
+    found = tracking.link(refresh.lineage.mlflow_runs["refresh"])
+    return "\n".join([*([found] if found else []), f"report: {page.resolve().as_uri()}"])
+
+
 def headline(refresh: Refresh) -> dict[str, float]:
     """What one refresh is compared with another by."""
     changes = {

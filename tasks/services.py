@@ -71,7 +71,6 @@ def up(
             _start_servers(root, recorded, services, bound, {"prefect": prefect_port, "mlflow": mlflow_port}, keep)
             for name in ("prefect", "mlflow"):
                 wait(services[name], report)
-            _work_pool(root, services)
             deploy(root, services, report)
             for name in _workers(recorded, gpu):
                 if name not in services:
@@ -179,31 +178,23 @@ def _until(is_ready: Callable[[], bool], service: Service, report: Say, seconds:
         time.sleep(0.3)
 
 
-# ---------------------------------------------------------------- Prefect: pool, deployments, worker
-
-
-def _work_pool(root: Path, services: Mapping[str, Service]) -> None:
-    """Before the deployments, which name them. Made by Prefect's own command, which knows the pool's template."""
-    for pool in launch.POOLS.values():
-        url = f"{services['prefect'].address}/api/work_pools/{pool}"
-        if not processes.answers(url, headers=access.headers()):
-            _prefect(root, services, "work-pool", "create", pool, "--type", "process")
+# ---------------------------------------------------------------- Prefect: deployments, worker
 
 
 def deploy(root: Path, services: Mapping[str, Service], report: Say = say) -> None:
-    """Register every deployment of prefect.yaml; without the file, none. Raises ServiceFailed with Prefect's words."""
+    """`ratoon deploy`; without a prefect.yaml there is nothing to tell. Raises ServiceFailed with its words."""
     if (root / "prefect.yaml").exists():
         report("prefect: registering the deployments of prefect.yaml")
-        _prefect(root, services, "--no-prompt", "deploy", "--all")
+        report(_deploy(root, services))
 
 
-def _prefect(root: Path, services: Mapping[str, Service], *arguments: str) -> None:
-    """A command of Prefect's, against our server; its output in logs/deploy.log."""
+def _deploy(root: Path, services: Mapping[str, Service]) -> str:
+    """In a process of its own, whose Prefect knows our server; its output, which is in logs/deploy.log too."""
     log = launch.log(root, "deploy")
     with log.open("ab") as output:
         begins = output.tell()
         done = subprocess.run(
-            [sys.executable, "-m", "prefect", *arguments],
+            [sys.executable, "-m", "ratoon", "--root", str(root), "deploy"],
             cwd=root,
             env=launch.surroundings(root, services),
             stdin=subprocess.DEVNULL,
@@ -212,9 +203,10 @@ def _prefect(root: Path, services: Mapping[str, Service], *arguments: str) -> No
             timeout=600,
             check=False,
         )
+    words = log.read_bytes()[begins:].decode("utf-8", errors="replace").strip()
     if done.returncode:
-        words = log.read_bytes()[begins:].decode("utf-8", errors="replace").strip()
-        raise ServiceFailed(f"`prefect {' '.join(arguments)}` failed (exit code {done.returncode}):\n{words[-3000:]}")
+        raise ServiceFailed(f"`ratoon deploy` failed (exit code {done.returncode}):\n{words[-3000:]}")
+    return words
 
 
 def _wait_for_worker(services: Mapping[str, Service], report: Say, name: str = "worker") -> None:

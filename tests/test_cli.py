@@ -22,6 +22,8 @@ VERBS = [
     "gate",
     "promote",
     "rollback",
+    "deploy",
+    "notify",
     "up",
     "down",
     "status",

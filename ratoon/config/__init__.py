@@ -23,6 +23,7 @@ from ratoon.config.history import (
     TrajectoryConfig,
 )
 from ratoon.config.mixture import Curriculum, Length, MixtureConfig, Phase
+from ratoon.config.operate import Happening, OperateConfig, Pool
 from ratoon.config.params import Ask, Params, RefreshConfig
 from ratoon.config.prefixes import Prefixes
 from ratoon.config.prepare import Dedup, HeldOut, NearDuplicates, Paragraphs, PrepareConfig, Thresholds
@@ -69,6 +70,7 @@ __all__ = [
     "GateConfig",
     "GenerationConfig",
     "Gguf",
+    "Happening",
     "HeldOut",
     "HeldOutTargets",
     "HeldOutText",
@@ -88,6 +90,7 @@ __all__ = [
     "NearDuplicates",
     "NextPassage",
     "NoiseConfig",
+    "OperateConfig",
     "Origin",
     "Packages",
     "Paragraphs",
@@ -95,6 +98,7 @@ __all__ = [
     "PeriodsConfig",
     "Perplexity",
     "Phase",
+    "Pool",
     "Prefixes",
     "PrepareConfig",
     "Pretrained",

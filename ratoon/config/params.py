@@ -2,11 +2,12 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from ratoon.config.arms import ArmsConfig
 from ratoon.config.assess import AssessConfig, GateConfig
 from ratoon.config.declaration import Declared, Name, Share
+from ratoon.config.operate import OperateConfig
 from ratoon.config.prepare import PrepareConfig
 from ratoon.config.retention import RetentionConfig
 from ratoon.config.sweep import ChooseConfig, SweepConfig
@@ -61,6 +62,7 @@ class Params(Declared):
         description="what `ratoon gc` leaves",
         exclude_if=lambda it: it == RetentionConfig(),
     )
+    operate: OperateConfig = Field(OperateConfig(), exclude_if=lambda it: it == OperateConfig())  # type: ignore[call-arg]
     budgets: dict[str, dict[str, dict[str, Any]]] = Field(
         default_factory=dict, description="named changes to the sections above: budget -> section -> key -> value"
     )
@@ -70,6 +72,7 @@ class Ask(Declared):
     """What a person may ask of one refresh without editing params.yaml. Empty fields: as params.yaml says."""
 
     base: str | None = Field(None, description="a base declared in models/bases")
+    sources: tuple[Name, ...] | None = Field(None, description="sources to read, in place of refresh.sources: a,b")
     budget: str | None = Field(None, description="an entry of budgets in params.yaml, such as small")
     ratio: Share | None = Field(None, description="take this domain share and do not choose one, 0..1")
     tolerance: PositiveFloat | None = Field(None, description="how far general loss may rise, 0.02 for 2%")
@@ -77,10 +80,17 @@ class Ask(Declared):
     seed: int | None = Field(None, description="order of the data and of every draw")
     force: bool = Field(False, description="go on even where nothing is new since the last refresh")
 
+    @field_validator("sources", mode="before")
+    @classmethod
+    def split(cls, given: Any) -> Any:
+        """As the command line writes a list; an emptied field of the form asks for nothing."""
+        found = [name.strip() for name in given.split(",")] if isinstance(given, str) else given
+        return found or None
+
     def changes(self) -> dict[str, dict[str, Any]]:
         """As sections of params.yaml."""
         wanted: dict[str, dict[str, Any]] = {
-            "refresh": {"base": self.base},
+            "refresh": {"base": self.base, "sources": self.sources},
             "choose": {"ratio": self.ratio, "tolerance": self.tolerance, "seed": self.seed},
             "train": {"tokens": self.tokens, "seed": self.seed},
             "promote": {"max_general_loss": self.tolerance},

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import sys
 import textwrap
@@ -325,6 +326,7 @@ def test_servers_and_worker_come_up_run_a_deployment_and_go_down(tmp_path, stopp
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "hello.py").write_text(textwrap.dedent(FLOW), encoding="utf-8")
     (tmp_path / "prefect.yaml").write_text(DEPLOYMENTS, encoding="utf-8")
+    shutil.copy(checkout / "params.yaml", tmp_path)
     found = services.up(tmp_path, prefect_port=4300, mlflow_port=5100)
     assert [item["state"] for item in status.status(tmp_path)] == ["healthy"] * 4
     assert "<html" in page(f"{found['prefect'].address}/").lower()
