@@ -14,6 +14,7 @@ import math
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -179,6 +180,7 @@ def main() -> None:
     asked.add_argument("--runs", type=int, default=1000)
     asked.add_argument("--keep", type=Path, help="leave the store and pictures of the pages there, or take the store")
     given = asked.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # server and browser are stopped then too
     with tempfile.TemporaryDirectory() as scratch:
         root = given.keep or Path(scratch)
         root.mkdir(parents=True, exist_ok=True)
@@ -195,8 +197,9 @@ def main() -> None:
         with server(root) as (address, pid):
             for what, (page, painted) in pages(address, given.runs).items():
                 told = [opened(Path(scratch) / f"{time.monotonic_ns()}", page, painted, pid, root / picture(what))]
-                told += [opened(Path(scratch) / f"{time.monotonic_ns()}", page, painted, pid) for _ in range(2)]
-                wall, cpu = (sorted(one[place] for one in told)[1] for place in (0, 1))
+                again = range(2 if told[0][0] < 30 else 0)
+                told += [opened(Path(scratch) / f"{time.monotonic_ns()}", page, painted, pid) for _ in again]
+                wall, cpu = (statistics.median(one[place] for one in told) for place in (0, 1))
                 print(f"| {what} | {wall:.1f} s, of processor time {cpu:.1f} s |", flush=True)
 
 
