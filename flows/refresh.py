@@ -35,11 +35,10 @@ def refresh(ask: Ask = DEFAULT) -> State:
     with timed(seconds, "prepare"):
         prepare(ask)
         job = open_job(Path.cwd(), ask)
-    bury()
-    last = latest(job.layout, job.line)
-    if last is not None and question_answered(job) and not ask.force:
+    if question_answered(job) and not ask.force and (last := latest(job.layout, job.line)):
         return Completed(message=nothing_new(job.line, last.name))
     check_budget(job)  # before the sweep too: what cannot end is not worth one
+    bury()
     with alone(job), tracking.run(job.line, f"refresh {started:%Y-%m-%d %H:%M}", kind="refresh") as run:
         run.params(job.params.model_dump(mode="json"))
         with timed(seconds, "sweep"):
