@@ -29,6 +29,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PORT = 4320
+REST_SECONDS = 20  # a worker that takes one run at a time is busy until the process before has been cleaned up
 SMALL = {
     "prepare": {"bases": ["nano"], "held_out": {"share": 0.1, "max_tokens": 20_000, "min_documents": 5}},
     "train": {"tokens": 98_304, "learning_rate": 0.002, "rows_per_step": 8, "evaluations": 3},
@@ -245,6 +246,7 @@ def first_lines(api: Api, flow: str, ask: dict[str, Any]) -> dict[str, float]:
     run = api(f"/deployments/{deployment}/create_flow_run", sent)["id"]
     while not ended(api, run):
         time.sleep(0.5)
+    time.sleep(REST_SECONDS)
     wanted = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
     lines = api("/logs/filter", wanted)
 

@@ -41,14 +41,13 @@ def refresh(ask: Ask = DEFAULT) -> State:
     with timed(seconds, "prepare"):
         prepare(ask)
         job = open_job(Path.cwd(), ask)
-    bury()
-    last = latest(job.layout, job.line)
-    if last is not None and question_answered(job) and not ask.force:
+    if question_answered(job) and not ask.force and (last := latest(job.layout, job.line)):
         return Completed(message=nothing_new(job.line, last.name))
     check_budget(job)  # before the sweep too: what cannot end is not worth one
     check_sweep(job)
     check_train(job)
     keep_origin(job)
+    bury()
     with alone(job), tracking.run(job.line, f"refresh {started:%Y-%m-%d %H:%M}", kind="refresh") as run:
         tracking.lay_out(job.line, {name: corpus.role for name, corpus in job.corpora.items()})
         run.params(job.params)
