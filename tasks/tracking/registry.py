@@ -7,7 +7,7 @@ into a tag before the alias moves.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +142,16 @@ def challenger(line: str) -> Version | None:
 
 def versions(line: str) -> list[Version]:
     """All of the line, the newest first."""
-    found = ask("search_model_versions", f"name = '{line}'")
-    return sorted((_version(item) for item in found), key=lambda item: -item.version)
+    model = or_none("get_registered_model", line)
+    if model is None:
+        return []
+    # A search leaves aliases out: the model has them.
+    aliases: dict[int, list[str]] = {}
+    for alias, number in sorted(model.aliases.items()):
+        aliases.setdefault(int(number), []).append(alias)
+    found = [_version(item) for item in ask("search_model_versions", f"name = '{line}'")]
+    named = [replace(item, aliases=tuple(aliases.get(item.version, ()))) for item in found]
+    return sorted(named, key=lambda item: -item.version)
 
 
 def version_of(line: str, version: int) -> Version:

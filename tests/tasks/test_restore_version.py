@@ -138,6 +138,13 @@ def test_gc_leaves_what_is_young_and_what_it_knows_too_little_of(copy):
         retention.collect(root)
 
 
+def test_gc_keeps_a_challenger_that_waits_for_a_person(copy):
+    root, _ = copy
+    assert {item.version for item in retention.plan(root).items if item.version} == {("line", 2)}
+    tracking.challenge("line", 2, ["a person has to say"])
+    assert {*retention.plan(root).table()} == {"checkpoints"}
+
+
 def test_gc_keeps_what_a_branch_or_tag_still_names(copy):
     root, made = copy
     restore(root, "line", 2, root)
@@ -157,13 +164,13 @@ def test_a_destroyed_state_comes_back_from_a_backup_here_and_in_another_folder(c
     root, made = copy
     archive = tmp_path / "backup.tar"
     # In a process of its own: in this one MLflow would hold on to the database that is destroyed.
-    command = [sys.executable, "-m", "ratoon", "--root", str(root), "backup", "make", str(archive), "--all", "--json"]
+    command = [sys.executable, "-m", "ratoon", "--root", str(root), "backup", "make", str(archive), "--json"]
     where = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     said = subprocess.run(command, env=where, capture_output=True, text=True, check=True).stdout
     manifest = backup.Manifest.model_validate_json(said)
     assert manifest == backup_restore.check(archive)
     assert manifest.databases == {"mlflow": "databases/mlflow.sqlite"}
-    assert {*manifest.versions["line"]} == {"1", "2", "3"}
+    assert manifest.versions["line"] == {"3": ["champion"], "1": ["previous"]}
     state = {
         path.relative_to(root): path.read_bytes() for path in root.glob(".ratoon/refreshes/**/*") if path.is_file()
     }
