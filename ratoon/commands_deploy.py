@@ -54,6 +54,5 @@ def address(given: str | None) -> str:
     if given or (given := os.environ.get("RATOON_NOTIFY_URL")):
         return given
     if not sys.stdin.isatty():
-        raise ConfigError("ratoon notify add: no address; give one, `-` to read it from standard input, or "
-                          "RATOON_NOTIFY_URL")  # fmt: skip
+        raise ConfigError("ratoon notify add: no address; give one, or `-` for standard input, or RATOON_NOTIFY_URL")
     return getpass.getpass("address of the webhook (not shown): ").strip()
