@@ -255,7 +255,7 @@ def speed(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def alone(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """One of the two, this process to itself: seconds to the first step, then `--steps` more: their processor time and the peak."""
+    """One of the two, this process to itself: seconds to the first step; of `--steps` more, processor time and peak."""
     begun = time.perf_counter()
     stream, rows = mixture(asked.project, asked.model), asked.rows_per_step
     one = Ours(folder, stream, rows) if asked.alone == "ratoon" else Theirs(folder, stream, rows, asked.steps + 2)
