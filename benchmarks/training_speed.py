@@ -255,7 +255,7 @@ def speed(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def alone(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """One of the two, this process to itself: seconds to the first step, and the peak after `--steps`."""
+    """One of the two, this process to itself: seconds to the first step; of `--steps` more, processor time and peak."""
     begun = time.perf_counter()
     stream, rows = mixture(asked.project, asked.model), asked.rows_per_step
     one = Ours(folder, stream, rows) if asked.alone == "ratoon" else Theirs(folder, stream, rows, asked.steps + 2)
@@ -263,7 +263,7 @@ def alone(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     first = time.perf_counter() - begun
     one.steps(asked.steps)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"first_step_seconds": first, "peak_mib": peak}
+    return {"first_step_seconds": first, "peak_mib": peak, "processor_seconds_a_step": one.busy / asked.steps}
 
 
 def apart(asked: argparse.Namespace) -> dict[str, Any]:

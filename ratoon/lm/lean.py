@@ -67,7 +67,8 @@ class _Attention(torch.autograd.Function):
         grown = [torch.mm(slope.t(), normed) if asked else None for slope, asked in zip(given, wanted, strict=True)]
         grown[:2] = [None if one is None else halved(one, head) for one in grown[:2]]
         back = torch.mm(given[0], paired(weights[0], head), out=normed)
-        back.addmm_(given[1], paired(weights[1], head)).addmm_(given[2], weights[2])
+        for slope, weight in ((given[1], paired(weights[1], head)), (given[2], weights[2])):
+            torch.addmm(back, slope, weight, out=back)  # not addmm_, which torch's counter of operations leaves out
         back, of_scale = through_norm(back, unit, scale)
         return back.mul_(rms).view_as(x), of_scale, None, *grown, None
 
@@ -97,7 +98,8 @@ class _FeedForward(torch.autograd.Function):
         normed = unit * scale
         grown_gate = torch.mm(to_gate.t(), normed) if of_gate else None
         grown_up = torch.mm(to_up.t(), normed) if of_up else None
-        total, of_scale = through_norm(torch.mm(to_gate, gate, out=normed).addmm_(to_up, up), unit, scale)
+        back = torch.mm(to_gate, gate, out=normed)
+        total, of_scale = through_norm(torch.addmm(back, to_up, up, out=back), unit, scale)
         return torch.addcmul(slope, total, rms).view_as(x), of_scale, None, grown_gate, grown_up, grown_down
 
 
