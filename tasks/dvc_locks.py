@@ -121,7 +121,7 @@ def _is_dvc(process: psutil.Process) -> bool:
 def _clear_claim(root: Path, path: Path) -> list[str]:
     """With core.hardlink_lock the file names a claim, by a hash that says nothing of its holder."""
     with suppress(OSError):
-        claim = Path(path.read_text(encoding="utf-8").strip())
+        claim = root / path.read_text(encoding="utf-8").strip()  # DVC writes it as it was given: often relative
         if claim.suffix != ".lock" or _at_work(root):
             return []
         path.unlink()

@@ -38,8 +38,13 @@ class Said:
     stage_begins: int = 0  # in `errors`: where the stage now running began
 
 
-def patiently(root: Path, arguments: Sequence[str], report: Report | None, wait_seconds: float) -> Said:
-    """DVC, again while another DVC process holds what it needs: --wait-for-lock does not wait for a stage's lock."""
+def patiently(
+    root: Path, arguments: Sequence[str], report: Report | None, wait_seconds: float, *, as_writer: bool = False
+) -> Said:
+    """DVC, again while another DVC process holds what it needs: --wait-for-lock does not wait for a stage's lock.
+
+    as_writer   we are the writer, so what turns out to be held by the dead is cleared on the way
+    """
     until = time.monotonic() + wait_seconds
     while True:
         said = call(root, arguments, report)
@@ -51,6 +56,8 @@ def patiently(root: Path, arguments: Sequence[str], report: Report | None, wait_
         if report:
             report(dvc_locks.WAITING)
         time.sleep(dvc_locks.BUSY_SECONDS)
+        if as_writer:
+            dvc_locks.clear_stale(root, report)
 
 
 def call(root: Path, arguments: Sequence[str], report: Report | None) -> Said:

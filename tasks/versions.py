@@ -69,7 +69,7 @@ def repro(
     with dvc_locks.writer(root, report, wait_seconds):
         if not before:  # written first: what a killed repro made is pushed by the next refresh too
             records.write_text(unpushed, "")
-        said = patiently(root, ["repro", *targets], report, wait_seconds)
+        said = patiently(root, ["repro", *targets], report, wait_seconds, as_writer=True)
     made = hashes(root)
     if said.ran or said.code or before:
         # By hash: `dvc push` sends what dvc.lock names by then, which may be a later edition.
@@ -95,7 +95,7 @@ def push(root: Path) -> None:
     ready(root)
     name, url = remote(root)
     with dvc_locks.writer(root):
-        said = patiently(root, ["push"], None, 600.0)
+        said = patiently(root, ["push"], None, 600.0, as_writer=True)
         why = reason(said) if said.code else earlier(root)
     if why:
         raise RemoteUnavailable(

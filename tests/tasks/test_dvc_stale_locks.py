@@ -33,7 +33,9 @@ time.sleep(60)
 @pytest.fixture
 def root(tmp_path):
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=tmp_path, check=True)
+    # DVC_DAEMON: it leaves no process behind that looks for a newer DVC, and would look like a DVC at work.
+    env = {**os.environ, "DVC_DAEMON": "1"}
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=tmp_path, check=True, env=env)
     (tmp_path / "dvc.yaml").write_text(SLEEPS)
     (tmp_path / "one.py").write_text(ONE.replace("SECONDS", "0"))
     return tmp_path
@@ -85,7 +87,11 @@ def test_a_hard_link_of_a_dvc_that_was_killed_is_removed_and_of_a_living_one_is_
     assert dvc_locks.clear_stale(root) == []
     kill(lives)
     assert (root / ".dvc" / "tmp" / "lock").exists()
-    assert versions.repro(root).ran == ("one",)
+    heard = []
+    last = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(4)", "dvc"], cwd=root)
+    assert versions.repro(root, report=heard.append).ran == ("one",)  # once the last DVC here is gone
+    assert dvc_locks.WAITING in heard
+    last.wait()
 
 
 def test_a_writer_that_was_killed_holds_nothing_and_a_living_one_is_waited_for_and_named(root, monkeypatch):
