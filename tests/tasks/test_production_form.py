@@ -139,7 +139,7 @@ def test_settings_of_the_mlflow_server_hold_no_secret(compose):
 def test_what_lasts_is_on_a_volume_and_what_serves_is_checked(compose):
     for name in ("database", "backup", "storage", "prefect", "mlflow", "worker-cpu", "worker-gpu"):
         assert compose["services"][name]["healthcheck"]["test"]
-    assert set(compose["volumes"]) == {"database", "storage"}
+    assert set(compose["volumes"]) == {"database", "leases", "storage"}
 
 
 def test_files_the_compose_file_and_the_image_name_exist(compose):

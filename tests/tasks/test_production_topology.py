@@ -72,7 +72,7 @@ class Machine:
         self.compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8"))["services"]
         self.started: list[processes.Service] = []
         (folder / "bin").mkdir()
-        for name in ("prefect", "mlflow"):
+        for name in ("prefect", "mlflow", "ratoon"):
             (folder / "bin" / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {name} "$@"\n')
             (folder / "bin" / name).chmod(0o755)
         (folder / "bin" / "python").symlink_to(sys.executable)
@@ -91,7 +91,7 @@ class Machine:
                 text = re.sub(rf"\b(127\.0\.0\.1|localhost):{number}\b", rf"\1:{port}", text)
                 text = text.replace("0.0.0.0", "127.0.0.1")
                 text = str(port) if text == number else text
-        text = re.sub(r"^/(tmp|project)(?=/|$)", lambda found: str(self.folder / found[1]), text)
+        text = re.sub(r"^/(tmp|project|var/lib/prefect)(?=/|$)", lambda found: str(self.folder / found[1]), text)
         return text.replace("/etc/ratoon/auth.ini", str(self.folder / "auth.ini"))
 
     def environment(self, service: str) -> dict[str, str]:
@@ -233,13 +233,16 @@ def test_the_production_form_runs_a_flow_to_its_end_with_the_settings_of_the_com
     project = machine.folder / "project"
     (project / "hello.py").write_text(FLOW, encoding="utf-8")
     (project / "prefect.yaml").write_text(DEPLOYMENTS, encoding="utf-8")
+    for declared in ("params.yaml", "data/sources", "models/bases"):
+        (project / declared).parent.mkdir(exist_ok=True)
+        copy = shutil.copytree if (ROOT / declared).is_dir() else shutil.copy
+        copy(ROOT / declared, project / declared)
     database(machine)
     s3 = bucket(machine)
     machine.start("prefect")
     machine.start("mlflow")
     done = machine.run("deploy", machine.command("deploy"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "hello/default" in done.stdout
     machine.start("worker-cpu")
     done = machine.run("worker-cpu", ["prefect", "deployment", "run", "hello/default", "--watch"])
     log = processes.tail(machine.folder / "worker-cpu.log")
