@@ -113,7 +113,7 @@ def make(folder: Path) -> Project:
 
 
 def smaller(base: dict) -> None:
-    base["weights"].update(tokens=200_000, vocabulary=1024)
+    base["weights"].update(tokens=400_000, vocabulary=1024)
 
 
 def edit(path: Path, change) -> None:

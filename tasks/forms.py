@@ -35,11 +35,27 @@ def offered(schema: dict[str, Any], names: dict[str, list[str]]) -> dict[str, An
             fields.pop(hidden, None)
         for field in fields.keys() & names.keys():
             offer(fields[field], names[field])
+        for field in fields.values():
+            plain(field)
     return made
 
 
+def plain(field: dict[str, Any]) -> None:
+    """A field that may be left empty as one field: the page shows `X or null` as a switch between two kinds.
+
+    Empty is left out of what a page sends, so null is nothing anybody has to say.
+    """
+    default = field.get("default", ...)
+    parts = [part for part in field.get("anyOf", ()) if part.get("type") != "null"]
+    if len(parts) == 1 and default is None:
+        del field["anyOf"], field["default"]
+        field |= parts[0]
+    elif isinstance(default, dict):
+        field["default"] = {name: value for name, value in default.items() if value is not None}
+
+
 def offer(field: dict[str, Any], names: list[str]) -> None:
-    """Where it takes one text or a list of texts. `null` and a default stay what they are."""
+    """Where it takes one text or a list of texts. A default stays what it is."""
     for part in [field, *field.get("anyOf", ())]:
         if part.get("type") == "string":
             part.pop("pattern", None)  # a name that is offered is one that is allowed

@@ -56,7 +56,7 @@ def test_every_field_of_a_form_is_described_and_none_is_for_machines(deployment)
     "ask",
     [
         {},
-        {"base": None, "sources": None, "budget": None},
+        {"base": "nano"},
         {"base": "nano", "budget": "small", "sources": ["python-docs", "python-code"], "tokens": 4096, "force": True},
     ],
 )
@@ -81,12 +81,28 @@ def test_a_source_is_a_choice_from_the_day_it_is_declared(tmp_path):
 
 
 def test_the_lines_and_the_arms_are_choices_too():
-    assert "ratoon-nano" in form_of("promote")["definitions"]["Approval"]["properties"]["model"]["anyOf"][0]["enum"]
+    assert "ratoon-nano" in form_of("promote")["definitions"]["Approval"]["properties"]["model"]["enum"]
     with pytest.raises(ValidationError):
         validate({"ask": {"version": 1, "by": "Ann", "because": "so", "model": "x"}}, form_of("promote"))
     with pytest.raises(ValidationError):
         validate({"names": ["few_shots"]}, form_of("arms"))
     validate({"names": ["few_shot"]}, form_of("arms"))
+
+
+def test_what_may_be_left_empty_is_one_field_of_the_page_and_not_a_choice_between_it_and_nothing():
+    form = form_of("refresh")
+    fields = form["definitions"]["Ask"]["properties"]
+    assert {name: field["type"] for name, field in fields.items()} == {
+        "base": "string",
+        "sources": "array",
+        "budget": "string",
+        "ratio": "number",
+        "tolerance": "number",
+        "tokens": "integer",
+        "seed": "integer",
+        "force": "boolean",
+    }
+    assert form["properties"]["ask"]["default"] == {"force": False}
 
 
 def test_nothing_starts_by_itself_for_a_newcomer():
