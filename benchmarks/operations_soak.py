@@ -103,7 +103,8 @@ def make(folder: Path) -> Project:
     declare(root, "prose", "general", "prose", prose)
     declare(root, "code", "domain", "code", [{"path": "data/raw/code"}])
     declare(root, "notes", "general", "prose", [{"packages": ["numpy"], "content": "prose"}])
-    edit(root / "data" / "benchmarks" / "next-passage.yaml", lambda raw: raw.update(min_documents=5))
+    for benchmark in (root / "data" / "benchmarks").glob("*.yaml"):
+        edit(benchmark, lambda raw: raw.update(min_documents=5))
     for base in ("nano", "pico"):
         edit(root / "models" / "bases" / f"{base}.yaml", smaller)
     as_s = ["-c", "user.name=soak", "-c", "user.email=soak@localhost"]
