@@ -17,6 +17,7 @@ from ratoon.layout import Layout
 from tasks import backup, backup_restore, databases, disk, environment, objects, retention, tracking, versions
 from tasks.job import held
 from tasks.restore import restore
+from tasks.tracking import connection
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +51,9 @@ def copy(project, tmp_path, monkeypatch):
     for pointer in other.glob(".ratoon/mlartifacts/**/pointer.json"):
         pointer.write_text(pointer.read_text().replace(f"{root}/", f"{other}/"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}/.ratoon/mlflow.db")
-    tracking._client.cache_clear()
+    connection.client_of.cache_clear()
     yield other, made
-    tracking._client.cache_clear()
+    connection.client_of.cache_clear()
 
 
 def test_every_version_comes_back_to_the_byte_from_the_cache_and_from_the_remote(copy, tmp_path):
@@ -178,7 +179,7 @@ def test_a_destroyed_state_comes_back_from_a_backup_here_and_in_another_folder(c
     shutil.rmtree(root / ".dvc" / "cache")
     for place in ("params.yaml", "dvc.lock"):
         (root / place).unlink()
-    tracking._client.cache_clear()
+    connection.client_of.cache_clear()
     backup_restore.load(root, archive, {})
     assert tracking.champion("line").version == 3
     assert tracking.intact("line", 3).path.is_dir()
@@ -197,7 +198,7 @@ def test_a_destroyed_state_comes_back_from_a_backup_here_and_in_another_folder(c
     done = backup_restore.load(elsewhere, archive, {})
     assert done.moved
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{elsewhere}/.ratoon/mlflow.db"
-    tracking._client.cache_clear()
+    connection.client_of.cache_clear()
     assert tracking.champion("line").version == 3
     assert tracking.intact("line", 3).path.is_relative_to(elsewhere)
     pointer = tracking.client().download_artifacts(
