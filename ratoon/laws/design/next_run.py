@@ -60,14 +60,9 @@ class Proposal:
     regret_after: float
 
     @property
-    def narrows(self) -> float:
-        """The gain, as drawn."""
-        return 2 * float(np.log(max(self.width_now, 1e-9) / max(self.width_after, 1e-9)))
-
-    @property
     def value(self) -> float:
         """The gain per FLOP, as drawn."""
-        return self.narrows / self.option.flops
+        return 2 * float(np.log(max(self.width_now, 1e-9) / max(self.width_after, 1e-9))) / self.option.flops
 
 
 @dataclass(frozen=True)
@@ -132,10 +127,6 @@ def propose(
             pull = joint.pull(k)
             said, noise = measured[k][0] @ pull, float(np.sqrt(pull @ measured[k][1] @ pull))
             looked[k] = _look(belief, among[k], joint.gain(k), said, noise)
-        if budget is None:  # nothing follows that would make up for it
-            looked = {k: one for k, one in looked.items() if one.narrows > DULL}
-            if not looked:
-                break
         leads = {k: looked[k].value if budget is None else joint.leads(k, budget) for k in looked}
         best = min(looked, key=lambda k: (not worth(belief, looked[k], rule), -leads[k], k))
         found.append(looked[best])
