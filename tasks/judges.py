@@ -15,7 +15,7 @@ from ratoon.training.controls import control
 from tasks.arms import Study
 from tasks.history import followed
 from tasks.job import Job
-from tasks.retry import weather
+from tasks.retry import healing
 from tasks.train import carry_out, chosen_share, request_of
 
 RECORD = "judges.json"
@@ -57,7 +57,7 @@ def own_run(study: Study) -> Trajectory | None:
     return records.read(path, Trajectory).model_copy(update={"run": OWN})
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=weather)
+@healing("follow seed {seed}")
 def follow_seed(study: Study, seed: int, parent_run: str | None) -> Trajectory:
     """One run with this seed, its checkpoints scored. One that is there is read back; a killed one goes on."""
     job, folder = job_of(study), study.job.folder / "judges" / f"seed-{seed}"

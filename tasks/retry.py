@@ -7,6 +7,7 @@ does not      what a person has to mend (ConfigError, a full disk, a file that i
 """
 
 import errno
+import os
 import socket
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -32,7 +33,8 @@ LOST = {
     "boto3": ("RetriesExceededError",),
 }
 WRAPPED = "S3UploadFailedError"  # boto3's, of whatever it was
-PAUSES: list[float] = [10, 30, 90]
+# RATOON_PAUSES="1 5" where waiting is dearer, or weather longer.
+PAUSES: list[float] = [float(pause) for pause in os.environ.get("RATOON_PAUSES", "10 30 90").split()]
 BUSY_STATUS = (429, 500, 502, 503, 504)  # of a server that is away or has too much to do
 
 

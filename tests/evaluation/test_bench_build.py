@@ -15,6 +15,7 @@ from ratoon.evaluation.building import answerers, choices
 from ratoon.evaluation.building.build import build, fair, log_frequency, refused
 from ratoon.evaluation.building.candidates import Candidate, candidates, stands
 from ratoon.evaluation.building.publish import publish
+from ratoon.evaluation.held_out import held_out_documents
 from ratoon.evaluation.passages import rank
 
 RECIPE = BuildRecipe(source="world", items=60, per_document=2)
@@ -74,7 +75,7 @@ def test_the_body_of_a_title_is_asked_for_and_code_has_none():
 
 
 def test_every_item_is_answered_by_its_document_and_no_wrong_answer_stands_near(built, world):
-    texts = dict(suite.held_out(world))
+    texts = {one.id: one.text for one in held_out_documents(world)}
     assert {item.asked.kind for item in built.items} == {"number", "name", "definition", "title", "passage"}
     for item in built.items:
         one = item.asked
@@ -88,7 +89,7 @@ def test_every_item_is_answered_by_its_document_and_no_wrong_answer_stands_near(
 
 
 def test_whoever_sees_the_choices_of_whole_blocks_alone_gets_exactly_as_many_right_as_by_guessing(world):
-    found = [one for name, text in suite.held_out(world) for one in candidates(name, text, "name", RECIPE)]
+    found = [one for name, text, _ in held_out_documents(world) for one in candidates(name, text, "name", RECIPE)]
     made = choices.items(found, 4, lambda text: 0.0, seed=0)
     assert len(made) > 100
     for strategy in range(20):
@@ -103,7 +104,8 @@ def test_nothing_that_stands_in_training_text_is_asked(built):
 
 
 def test_numbers_and_names_that_training_text_never_says_are_not_asked(world, tmp_path):
-    silent = edition(tmp_path / "silent", dict(suite.held_out(world)), {"t": "nothing of it is said in here"})
+    texts = {one.id: one.text for one in held_out_documents(world)}
+    silent = edition(tmp_path / "silent", texts, {"t": "nothing of it is said in here"})
     made = build(RECIPE, world, [silent])
     assert set(made.left_out) == {"number", "name"}
     assert made.kinds["name"].dropped["unknown to training text"] == made.kinds["name"].candidates

@@ -54,6 +54,7 @@ def test_a_refresh_is_asked_for_watched_and_read_in_the_pages(services, page):
     assert json.loads((folder / "choice.json").read_text())["share"] == 0.4  # what the form said
     read_its_artifacts(page)
     compare_in_mlflow(page, address["mlflow"], refresh)
+    read_the_report(page, folder / "report.html")
 
 
 def fill_the_form(page, prefect):
@@ -92,13 +93,28 @@ def watch_it_finish(page):
 
 
 def read_its_artifacts(page):
-    page.get_by_role("tab", name="Artifacts").or_(page.get_by_text("Artifacts", exact=True)).first.click()
-    page.wait_for_timeout(3000)
+    page.get_by_text("Artifacts", exact=True).first.click()
+    page.get_by_text("ratoon-nano-verdict").first.wait_for(timeout=30_000)
     picture(page, "prefect-artifacts")
-    assert page.get_by_text(re.compile("verdict", re.IGNORECASE)).count()
+    page.get_by_text("ratoon-nano-verdict").first.click()
+    page.get_by_text(re.compile("python-code|code")).first.wait_for(timeout=30_000)
+    picture(page, "prefect-verdict")
 
 
 def compare_in_mlflow(page, mlflow, refresh):
-    page.goto(mlflow)
-    page.wait_for_timeout(3000)
-    picture(page, "mlflow-home")
+    page.goto(f"{mlflow}/#/experiments")
+    page.get_by_role("link", name="ratoon-nano").first.click()
+    page.get_by_role("link", name="proxy runs by domain share").click()
+    page.get_by_text("matching runs").wait_for(timeout=60_000)
+    page.get_by_text("share", exact=True).first.wait_for(timeout=60_000)
+    picture(page, "mlflow-proxies")
+    page.get_by_role("checkbox").first.click()
+    page.get_by_role("link", name="Compare").or_(page.get_by_role("button", name="Compare")).first.click()
+    page.get_by_text(re.compile(r"Comparing \d+ Runs")).wait_for(timeout=60_000)
+    picture(page, "mlflow-compare")
+
+
+def read_the_report(page, report):
+    page.goto(report.as_uri())
+    assert page.get_by_text("promoted").first.is_visible()
+    picture(page, "report-from-the-page")

@@ -24,6 +24,7 @@ from ratoon.training.loop import Diverged
 from ratoon.training.rollback import Spiked
 from ratoon.training.sole import Occupied
 from ratoon.training.supervise import Killed
+from tasks.commits import NotRecorded
 from tasks.retry import may_heal, weather
 from tasks.services import ServiceFailed
 from tasks.tracking import TrackingUnavailable
@@ -97,6 +98,7 @@ NEVER = [
     Diverged("gradient norm is nan"),
     Spiked("the loss of the step"),
     ServiceFailed("mlflow ended while starting"),
+    NotRecorded("git commit-tree: no identity"),
     MemoryError(),
     torch.OutOfMemoryError("CUDA out of memory"),
     OSError(errno.ENOSPC, "no space left on device"),

@@ -207,7 +207,8 @@ def test_a_model_scored_against_itself_keeps_the_first_tokens(request_for):
 
 def test_a_teacher_with_the_same_weights_adds_nothing(request_for):
     run = run_with(request_for, distill=Distill(teacher="parent", weight=1.0, temperature=2.0))
-    assert loss_of(run).item() == 0
+    # To rounding: in training the model's own layers compute the same sums in another order than the teacher's.
+    assert abs(loss_of(run).item()) < 1e-7
     assert all(p.grad.abs().max() < 1e-6 for p in run.model.parameters())
 
 
