@@ -112,7 +112,8 @@ def test_a_taken_port_gives_way(small):
 def test_a_server_that_ends_says_why_and_what_was_started_is_stopped_again(small, monkeypatch):
     def broken(root: Path, port: int, bind: Bind) -> Service:
         command = [sys.executable, "-c", "raise SystemExit('database is of a newer version')"]
-        return processes.start("mlflow", command, os.environ, root=root, log=launch.log(root, "mlflow"))
+        made = processes.start("mlflow", command, os.environ, root=root, log=launch.log(root, "mlflow"))
+        return made.model_copy(update={"address": f"http://127.0.0.1:{port}", "health": f"http://127.0.0.1:{port}/x"})
 
     started: list[Service] = []
     start = launch.prefect
