@@ -50,5 +50,5 @@ def test_nothing_is_kept_as_a_pickle():
 def test_every_task_that_may_heal_says_so_with_the_same_patience():
     tried = {name: (item.retries, item.retry_delay_seconds) for name, item in every(tasks, Task) if item.retries}
     assert {"train_target", "run_proxies", "make_editions", "push_editions", "register", "judge"} <= set(tried)
-    assert set(map(str, tried.values())) == {str((3, [10, 30, 90]))}
+    assert set(map(str, tried.values())) == {str((3, [10.0, 30.0, 90.0]))}
     assert all(item.retry_condition_fn for name, item in every(tasks, Task) if name in tried)

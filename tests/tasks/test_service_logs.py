@@ -11,7 +11,7 @@ def test_a_log_is_cut_while_its_writer_goes_on_and_no_line_of_it_is_torn(tmp_pat
     with log.open("a") as writer:  # as the services' output is opened
         for number in range(400):
             print("line", number, file=writer, flush=True)
-            cuts += rotation.rotate(log, max_bytes=900)
+            cuts += rotation.rotate(log, max_bytes=800)
             assert sum(path.stat().st_size for path in tmp_path.glob("x.log*")) < 5_000
     assert cuts == 4
     assert {path.name for path in tmp_path.glob("x.log.*")} == {"x.log.1", "x.log.2", "x.log.3"}
