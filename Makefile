@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE ?= 1
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-all test-ops sbom lint up down clean
+.PHONY: help env demo test test-all test-ops test-pages sbom lint up down clean
 
 help:  ## these lines
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,10 @@ test-ops: env  ## docker/: published schemas, and the same servers natively (Deb
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ops]'
 	$(BIN)/python -m pytest tests/tasks/test_production_form.py tests/tasks/test_kubernetes_form.py \
 		tests/tasks/test_production_topology.py tests/tasks/test_services_access.py
+
+test-pages: env  ## a refresh from the form to the report in headless Chromium (apt install chromium)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,pages]'
+	$(BIN)/python -m pytest tests/flows/test_refresh_in_the_page.py
 
 sbom: env  ## what is installed, as CycloneDX, and whether it is what constraints.txt says
 	$(BIN)/python -m tasks.inventory sbom.json constraints.txt

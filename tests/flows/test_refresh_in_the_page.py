@@ -102,16 +102,15 @@ def read_its_artifacts(page):
 
 
 def compare_in_mlflow(page, mlflow, refresh):
-    page.goto(f"{mlflow}/#/experiments")
-    page.get_by_role("link", name="ratoon-nano").first.click()
-    page.get_by_role("link", name="proxy runs by domain share").click()
-    page.get_by_text("matching runs").wait_for(timeout=60_000)
-    page.get_by_text("share", exact=True).first.wait_for(timeout=60_000)
+    page.goto(f"{mlflow}/#/experiments/1/runs?viewStateShareKey=proxies&compareRunsMode=CHART")
+    page.get_by_text("matching runs").first.wait_for(timeout=60_000)
+    page.get_by_text("at a glance").wait_for(timeout=60_000)
+    if assistant := page.get_by_role("button", name="Close").all():
+        assistant[0].click()
     picture(page, "mlflow-proxies")
-    page.get_by_role("checkbox").first.click()
-    page.get_by_role("link", name="Compare").or_(page.get_by_role("button", name="Compare")).first.click()
-    page.get_by_text(re.compile(r"Comparing \d+ Runs")).wait_for(timeout=60_000)
-    picture(page, "mlflow-compare")
+    page.goto(f"{mlflow}/#/experiments/1/runs?viewStateShareKey=refreshes&compareRunsMode=CHART")
+    page.get_by_text(re.compile("matching run")).first.wait_for(timeout=60_000)
+    picture(page, "mlflow-refreshes")
 
 
 def read_the_report(page, report):
