@@ -125,13 +125,19 @@ def corpora(project, told) -> list[str]:
 
 
 def matrix(project, told) -> list[str]:
-    """Every promoted version against every slice."""
+    """Every promoted version against all slices up to its successor's, and the base against all: what is ever asked.
+
+    A version is scored on its successor's text as its parent, for forward transfer; on later text nobody asks it.
+    """
     code, said = project.ratoon("history", "--json")
     if code:
         return [f"ratoon history: {said[-200:]}"]
     found = json.loads(said[said.index("{") :])["matrix"]
     promoted = sum(each["verdict"]["promoted"] for each in refreshes(project))
-    holes = sum(value is None for row in found["scores"] for value in row)
+    holes = 0
+    for number, row in enumerate(found["scores"]):
+        for value, born in zip(row, found["born"], strict=True):
+            holes += value is None and (number == 0 or born <= number + 1)
     wrong = [f"{holes} holes in the matrix"] if holes else []
     if len(found["models"]) < promoted + 1:
         wrong.append(f"{len(found['models'])} models in the matrix, {promoted} promoted")

@@ -44,7 +44,7 @@ PARAMS = {
         "schedule": {"name": "wsd", "warmup_steps": 6, "decay_share": 0.2},
     },
     "sweep": {"ratios": [0.1, 0.3, 0.5, 0.7, 0.9], "tokens": 24_576, "horizons": 2},
-    "choose": {"tolerance": 0.3, "bootstrap": 50},
+    "choose": {"tolerance": 0.05, "bootstrap": 50},
     "promote": {"max_general_loss": 0.1, "max_benchmark_loss": 1.0},
     "assess": {"max_documents": 24, "max_bytes": 800, "items": 24, "bootstrap": 300},
 }
@@ -229,7 +229,7 @@ def live_week(project: Project, week: int, fault: faults.Fault | None, usual: fl
     return {"week": week, "fault": fault.name if fault else "", "ended": ended, "tries": tries, "crashed": crashed}
 
 
-def year(project: Project, weeks: int, seed: int, every: int, only: str | None) -> list[dict]:
+def year(project: Project, weeks: int, seed: int, every: int, only: str | None, out: Path | None) -> list[dict]:
     draw = random.Random(seed)
     shelf = libraries()
     able = [kind for kind in faults.KINDS if kind.able() and (only is None or kind.name == only)]
@@ -250,6 +250,8 @@ def year(project: Project, weeks: int, seed: int, every: int, only: str | None) 
             usual = statistics.median([*calm, found["tries"][0]["seconds"]])
         found |= check(project, week, [*told, found])
         told.append(found)
+        if out:
+            out.write_text(json.dumps(told, indent=1))
         seconds = sum(t["seconds"] for t in found["tries"])
         peak = max(t["peak"] for t in found["tries"])
         wrong = "; ".join([*map(str, found["crashed"]), *found["wrong"]]) or "-"
@@ -276,15 +278,13 @@ def main() -> int:
         if code:
             print(said)
             return 1
-        told = year(project, asked.weeks, asked.seed, asked.every or asked.weeks + 1, asked.only)
+        told = year(project, asked.weeks, asked.seed, asked.every or asked.weeks + 1, asked.only, asked.out)
     finally:
         project.ratoon("down")
         if disk and not asked.folder:
             faults.give_back_disk(folder)
         if not asked.folder:
             shutil.rmtree(folder, ignore_errors=True)
-    if asked.out:
-        asked.out.write_text(json.dumps(told, indent=1))
     bad = [w["week"] for w in told if w["wrong"] or w["crashed"] or w["ended"] == "NOT ENDED"]
     struck = [w for w in told if w["fault"]]
     print(f"\n{len(told)} weeks, {len(struck)} faults; weeks with something wrong: {bad or 'none'}")

@@ -275,7 +275,9 @@ def apart(asked: argparse.Namespace) -> dict[str, Any]:
             for option in ("project", "model", "rows_per_step", "steps", "threads"):
                 command += [f"--{option.replace('_', '-')}", str(getattr(asked, option))]
             begun = time.perf_counter()
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if not done.stdout.strip():  # Trainer's process sometimes aborts at its very end, with all said
+                raise SystemExit(f"{' '.join(command)} ended with {done.returncode}\n{done.stderr[-2000:]}")
             kept.append({**json.loads(done.stdout.splitlines()[-1]), "process_seconds": time.perf_counter() - begun})
     return {
         name: {key: round(statistics.median(one[key] for one in kept), 2) for key in kept[0]}

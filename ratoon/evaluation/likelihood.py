@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ratoon.evaluation.branches import can_branch, mask_of
 from ratoon.lm.head import plain_head
+from ratoon.lm.lean_layers import leaned_to_score
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -64,6 +65,8 @@ class Reader:
         self.model = model.eval()
         self.bf16 = bf16
         self.row_tokens = row_tokens
+        if not bf16:
+            leaned_to_score(model)
         self.plain = plain_head(model)
         self.logit_bytes = LOGIT_BYTES.get(kind, LOGIT_BYTES["cuda"])
         self.batch_tokens = batch_tokens or BATCH_TOKENS.get(kind, BATCH_TOKENS["cuda"])

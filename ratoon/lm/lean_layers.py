@@ -1,8 +1,8 @@
 """Which layers of a model are read by `lean`, and when.
 
-A layer stays transformers' own module, with its own weights and names; only the way it is read in training changes, and
-only where everything is as `lean` knows it: on a CPU, in float32, with gradients wanted, and nobody listening to one of
-its parts. In every other call, evaluation included, it is read as ever.
+A layer stays transformers' own module, with its own weights and names; only the way it is read changes, and only where
+everything is as `lean` knows it: on a CPU, in float32, and nobody listening to one of its parts. One made lean for
+training is read so with gradients wanted, one made so for scoring without; in every other call it is read as ever.
 """
 
 from types import MethodType
@@ -20,14 +20,33 @@ if TYPE_CHECKING:
 FEEDS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
 # Of the others Qwen2 has a bias, Qwen3 norms its queries and keys: their attention stays as it is.
 ATTENDS = ("LlamaDecoderLayer", "MistralDecoderLayer")
+TOLERANCE = 1e-5  # of the largest logit, between lean layers and transformers' own
 
 
-def make_lean(model: "PreTrainedModel") -> bool:
-    """Have the layers of `model` read leanly in training; whether there are any it can be done to."""
+def make_lean(model: "PreTrainedModel", *, scoring: bool = False) -> bool:
+    """Have the layers of `model` read leanly in training, or in scoring; whether there are any it can be done to."""
     found = [layer for layer in model.modules() if feeds(layer)]
     for layer in found:
-        layer.forward = MethodType(read, layer)  # a method, not a closure: a copy of the model has its own
+        # A method, not a closure: a copy of the model has its own.
+        layer.forward = MethodType(read_to_score if scoring else read, layer)
     return bool(found)
+
+
+def leaned_to_score(model: "PreTrainedModel") -> bool:
+    """Have `model` read leanly in scoring, if its answers stay what they are to rounding, which it is asked itself."""
+    if model.device.type != "cpu" or model.dtype != torch.float32:
+        return False
+    tokens_BT = torch.arange(12).reshape(2, -1) % model.config.get_text_config().vocab_size
+    model.eval()
+    with torch.inference_mode():
+        expected = model(input_ids=tokens_BT, use_cache=False).logits
+        if not make_lean(model, scoring=True):
+            return False
+        found = model(input_ids=tokens_BT, use_cache=False).logits
+    near = bool((found - expected).abs().max() <= TOLERANCE * expected.abs().max())
+    if not near:
+        make_plain(model)
+    return near
 
 
 def make_plain(model: "PreTrainedModel") -> None:
@@ -38,7 +57,7 @@ def make_plain(model: "PreTrainedModel") -> None:
 
 
 def is_lean(layer: nn.Module) -> bool:
-    return isinstance(found := vars(layer).get("forward"), MethodType) and found.__func__ is read
+    return isinstance(found := vars(layer).get("forward"), MethodType) and found.__func__ in (read, read_to_score)
 
 
 def feeds(layer: nn.Module) -> bool:
@@ -62,8 +81,17 @@ def are_plain(*modules: nn.Module) -> bool:
 
 
 def read(layer: Any, hidden_states: Tensor, **given: Any) -> Any:
-    """What a decoder layer answers."""
-    if given.get("past_key_values") is not None or not wanted(layer, hidden_states):
+    """What a decoder layer answers in training."""
+    return answer(layer, layer.training and torch.is_grad_enabled(), hidden_states, given)
+
+
+def read_to_score(layer: Any, hidden_states: Tensor, **given: Any) -> Any:
+    """What it answers when nothing is learnt."""
+    return answer(layer, not layer.training and not torch.is_grad_enabled(), hidden_states, given)
+
+
+def answer(layer: Any, wanted: bool, hidden_states: Tensor, given: dict[str, Any]) -> Any:
+    if not wanted or given.get("past_key_values") is not None or not known(layer, hidden_states):
         return type(layer).forward(layer, hidden_states, **given)
     if attends(layer):
         x = attended(layer, hidden_states, **given)
@@ -74,12 +102,10 @@ def read(layer: Any, hidden_states: Tensor, **given: Any) -> Any:
     return feed_forward(x, norm.weight, norm.variance_epsilon, *weights)
 
 
-def wanted(layer: nn.Module, x: Tensor) -> bool:
-    if not layer.training or not torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
+def known(layer: nn.Module, x: Tensor) -> bool:
+    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return False
-    return not torch.is_autocast_enabled("cpu") and not any(
-        heard(part) for part in layer.modules() if part is not layer
-    )
+    return not any(heard(part) for part in layer.modules() if part is not layer)
 
 
 def heard(part: nn.Module) -> bool:
@@ -102,7 +128,7 @@ def attended(
     cos, sin = (one[..., : own.head_dim // 2] for one in position_embeddings)
     weights = own.q_proj.weight, own.k_proj.weight, own.v_proj.weight
     q, k, v = queries_keys_values(x, norm.weight, norm.variance_epsilon, weights, torch.complex(cos, sin))
-    dropout = own.attention_dropout
+    dropout = own.attention_dropout if layer.training else 0.0
     # Its windows are in the mask already.
     found, _ = sdpa_attention_forward(own, q, k, v, attention_mask, dropout=dropout, scaling=own.scaling, **given)
     rows = found.reshape(-1, found.shape[-2] * found.shape[-1])

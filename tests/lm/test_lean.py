@@ -8,7 +8,7 @@ from families import FAMILIES, build
 
 from ratoon.lm.attention import logits
 from ratoon.lm.lean import feed_forward, halved, paired, queries_keys_values
-from ratoon.lm.lean_layers import attends, is_lean, make_lean, make_plain
+from ratoon.lm.lean_layers import attends, is_lean, leaned_to_score, make_lean, make_plain
 
 KNOWN = ["llama", "mistral", "qwen2", "qwen3"]
 TOKENS = torch.arange(40).reshape(2, 20) * 7 % 61 + 1
@@ -115,6 +115,31 @@ def test_evaluation_and_autocast_are_read_as_ever_to_the_bit():
         found = answer(model)
         make_plain(model)
         assert same(answer(model), found)
+
+
+@pytest.mark.parametrize("family", KNOWN)
+def test_lean_scoring_has_the_same_logits_and_leaves_training_as_it_is(family):
+    model = build(family).train()
+    expected = answer(model)
+    model.eval()
+    with torch.inference_mode():
+        plain = logits(model, TOKENS)
+        assert leaned_to_score(model)
+        found = logits(model, TOKENS)
+    assert close(plain, found)
+    assert not torch.equal(plain, found)  # it was another computation
+    assert torch.equal(logits(model, TOKENS), plain)  # gradients are wanted: somebody does something else with it
+    assert same(expected, answer(model.train()))
+
+
+def test_scoring_goes_on_as_ever_where_lean_layers_would_answer_otherwise():
+    model = build("llama")
+    model.model.layers[0].mlp.forward = lambda x: x  # nothing a class or a hook tells
+    with torch.inference_mode():
+        plain = logits(model, TOKENS)
+        assert not leaned_to_score(model)
+        assert torch.equal(logits(model, TOKENS), plain)
+    assert not layers(model)
 
 
 def test_who_listens_to_a_part_of_a_layer_hears_it_and_may_change_it():
