@@ -1,4 +1,4 @@
-"""The part of the command line that keeps: `ratoon restore`, `ratoon gc`, `ratoon backup`."""
+"""The part of the command line that keeps: `ratoon restore`, `ratoon gc`, `ratoon backup`, `ratoon upgrade`."""
 
 import argparse
 from pathlib import Path
@@ -20,6 +20,10 @@ BACKUP = """\
     check FILE      read it all and compare every hash
     restore FILE    check it, then bring it back; what differs is refused without --force, and then moved aside"""
 
+UPGRADE = """\
+    After newer versions were installed, with the services down: the databases of MLflow and Prefect are brought to the
+    form these want. SQLite's are kept as they were in .ratoon/before-upgrade; PostgreSQL's wants --yes."""
+
 
 def add(verb: Any) -> None:
     restore = verb("restore", commands_keep.restore, "bring back the text and config a version was made of", RESTORE)
@@ -35,6 +39,10 @@ def add(verb: Any) -> None:
     how.add_argument("--yes", action="store_true", help="do it")
     collect.add_argument("--remote", action="store_true", help="at the DVC remote too, of what was made here")
     backup(verb("backup", None, "one archive of what cannot be made again, and back", BACKUP))
+    upgrade = verb("upgrade", commands_keep.upgrade, "bring the databases to the installed versions' form", UPGRADE)
+    upgrade.add_argument("--without", action="append", default=[], choices=["mlflow", "prefect"], help="leave this one")
+    upgrade.add_argument("--yes", action="store_true", help="PostgreSQL too, in place, after a dump")
+    named_databases(upgrade)
     for one in (restore, collect):
         as_json(one)
 
@@ -59,10 +67,14 @@ def backup(verb: Any) -> None:
     back.add_argument("--into", type=absolute, metavar="DIR", help="another folder than this project")
     back.add_argument("--force", action="store_true", help="move aside what differs")
     for one in (make, back):
-        for name in ("mlflow", "prefect"):
-            one.add_argument(f"--{name}-database", metavar="URI", help="sqlite:///... or postgresql://...")
+        named_databases(one)
     for one in (check, back):
         one.set_defaults(anywhere=True)
+
+
+def named_databases(one: argparse.ArgumentParser) -> None:
+    for name in ("mlflow", "prefect"):
+        one.add_argument(f"--{name}-database", metavar="URI", help="sqlite:///... or postgresql://...")
 
 
 def absolute(text: str) -> Path:

@@ -80,6 +80,15 @@ def given(asked: argparse.Namespace) -> dict[str, str]:
     return {name: uri for name, uri in found.items() if uri}
 
 
+def upgrade(asked: argparse.Namespace, root: Path) -> int:
+    embedded(root)
+    from tasks import upgrade as upgrades
+
+    for each in upgrades.upgrade(root, given(asked), tuple(asked.without), yes=asked.yes):
+        print(upgrades.told(each), flush=True)
+    return DONE
+
+
 def backup_check(asked: argparse.Namespace, root: Path | None) -> int:
     from tasks import backup, backup_restore
 

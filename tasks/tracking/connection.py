@@ -34,8 +34,15 @@ def client_of(uri: str) -> Any:
         # Making the tables of a new store is no news to anyone.
         for name in ("mlflow.store.db.utils", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        found = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        patiently(uri, found.search_experiments, max_results=1)
+        try:
+            found = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            patiently(uri, found.search_experiments, max_results=1)
+        except Exception as error:
+            if "out-of-date database schema" in str(error):
+                raise ConfigError(
+                    f"{reach.shown(uri)}: made by another version of MLflow; `ratoon down`, then `ratoon upgrade`"
+                ) from error
+            raise
     return found
 
 
