@@ -7,7 +7,9 @@ With ratoon.cli_laws and ratoon.commands*, the one part of the package that reac
 
 import argparse
 import os
+import shutil
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +33,7 @@ from ratoon.cli_laws import as_json
 from ratoon.commands import DONE, FAILED, WRONG
 from ratoon.config import Ask, ConfigError
 
+FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")  # SQLite's words are the last
 EPILOG = """\
 first steps:
   ratoon refresh                    the whole routine on the declared sources
@@ -60,8 +63,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("RATOON_TRACE"):
             raise
-        print(f"ratoon: {type(error).__name__}: {error}\n  RATOON_TRACE=1 shows where", file=sys.stderr)
+        said = full(error) or f"{type(error).__name__}: {error}\n  RATOON_TRACE=1 shows where"
+        print(f"ratoon: {said}", file=sys.stderr)
         return FAILED
+
+
+def full(error: BaseException) -> str | None:
+    """What to do where a disk had no room, whoever met it first; None: it was something else."""
+    met: BaseException | None = error
+    while met is not None and not any(words in str(met) for words in FULL):
+        met = met.__cause__ or met.__context__
+    if met is None:
+        return None
+    name = met.filename if isinstance(met, OSError) and isinstance(met.filename, str) else None
+    places = {str(one): shutil.disk_usage(one).free for one in (Path.cwd(), Path(tempfile.gettempdir()))}
+    left = ", ".join(f"{place}: {free / 2**20:,.0f} MiB free" for place, free in places.items())
+    return (
+        f"the disk is full{f', at {name}' if name else ''} ({left}); what was finished is kept\n"
+        f"  `ratoon gc` says what can go; then the same command goes on from there"
+    )
 
 
 def find_root(given: Path | None) -> Path:
@@ -159,7 +179,8 @@ def absolute(text: str) -> Path:
 
 
 SYNC = """\
-    A run keeps in .ratoon/unsent what MLflow could not take; the next run sends it, and so does this. Twice is once."""
+    A run keeps in .ratoon/unsent what MLflow could not take; the next run sends it, and so does this.
+    Twice is once."""
 REFRESH = """\
     Ends with a verdict: promoted, refused and why, or a person is asked (`ratoon promote`). After a kill the
     same command goes on where it was; with nothing new it ends in seconds. Exit code 3: refused; 4: it asks."""
@@ -183,7 +204,8 @@ TRAIN = """\
     here. With limits in train.budget, a run that would pass them is not begun."""
 
 HISTORY = """\
-    Bits per byte of every model of the line on the held-out text that each refresh brought, and what follows from it.
+    Bits per byte of every model of the line on the held-out text that each refresh brought, and what
+    follows from it.
     docs/forgetting.md says how to read it."""
 
 DRIFT = """\

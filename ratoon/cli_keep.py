@@ -21,8 +21,9 @@ BACKUP = """\
     restore FILE    check it, then bring it back; what differs is refused without --force, and then moved aside"""
 
 UPGRADE = """\
-    After newer versions were installed, with the services down: the databases of MLflow and Prefect are brought to the
-    form these want. SQLite's are kept as they were in .ratoon/before-upgrade; PostgreSQL's wants --yes."""
+    After newer versions were installed, with the services down: the databases of MLflow and Prefect
+    are brought to the form these want. SQLite's are kept as they were in .ratoon/before-upgrade;
+    PostgreSQL's wants --yes."""
 
 
 def add(verb: Any) -> None:

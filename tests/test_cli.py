@@ -28,6 +28,14 @@ VERBS = [
     "down",
     "status",
     "logs",
+    "restore",
+    "gc",
+    "backup",
+    "upgrade",
+    "history",
+    "drift",
+    "judges",
+    "sync",
 ]
 
 
@@ -127,3 +135,21 @@ def test_what_cannot_be_done_is_refused_with_exit_code_2(arguments, message, run
     said = capsys.readouterr().err
     assert message in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("words", ["[Errno 28] No space left on device", "database or disk is full"])
+def test_a_full_disk_is_told_with_its_room_and_what_to_do(words, tmp_path, monkeypatch, capsys):
+    def call(asked, root):
+        try:
+            raise OSError(words)
+        except OSError as error:
+            raise RuntimeError("the sweep failed") from error
+
+    (tmp_path / "params.yaml").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ratoon.commands.show_report", call)
+    assert cli.main(["report"]) == 1
+    said = capsys.readouterr().err
+    assert "the disk is full" in said
+    assert "MiB free" in said
+    assert "ratoon gc" in said
