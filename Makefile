@@ -45,7 +45,7 @@ lint: env  ## style, imports, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/mypy -p ratoon
+	$(BIN)/mypy -p ratoon -p tasks -p flows
 
 up down: env  ## Prefect and MLflow pages and a worker on this machine; and stop them
 	$(BIN)/ratoon $@

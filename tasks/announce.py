@@ -66,7 +66,7 @@ def summary(refresh: Refresh) -> str:
         "ask": f"the champion stays until `ratoon promote {refresh.version} --by NAME --because TEXT`",
     }[found.decision]
     why = found.reasons[0] if found.reasons else "no reason was recorded"
-    lines = (", ".join(changes) or "nothing could be compared", f"why: {shortened(why)}", todo)
+    lines = (shortened(", ".join(changes)) or "nothing could be compared", f"why: {shortened(why)}", todo)
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from ratoon.evaluation import history
 from ratoon.layout import Layout
 from ratoon.lm.load import load_model, load_tokenizer
 from tasks import tracking
-from tasks.artifacts import show_link
+from tasks.artifacts import show_report
 from tasks.retry import healing
 
 
@@ -42,7 +42,7 @@ def approve(root: Path, asked: Approval) -> Promoted:
         remember(Layout(root).history(line), line, asked.version)
     report = found.tags.get("report")
     if report and Path(report).exists():
-        show_link(line, "report", Path(report))
+        show_report(line, asked.version, Path(report))
     return Promoted(line, asked.version, before.version if before else None, report, notes)
 
 

@@ -177,7 +177,7 @@ def ask_shown(study: Study, name: str, asked: FewShot | Retrieved, folder: Path)
         else library.drawn(asked, place.shown, words)
     )
     plan = Planner(reader.tokenizer, context, place).plan(study.asked_of_parent, library.tasks)
-    with stage("arms", "rows", len(plan.every)) as shown, harness.at_most(job.params.train.threads):
+    with stage("arms", "rows", len(plan.every), job.line) as shown, harness.at_most(job.params.train.threads):
         logliks = reader.logliks(plan.of(library.tasks), lambda done, total: shown.update(done, total, note=name))
     keep(plan, logliks, library.tasks, study.scores("parent"), folder / "scores")
     cost = reading(study, reader, plan).model_copy(update={"scoring_seconds": time.monotonic() - begun})
@@ -214,7 +214,7 @@ def train_and_ask(study: Study, name: str, asked: Trained, folder: Path, run_id:
     else:
         result = records.read(twin / "result.json", Result)
     begun = time.monotonic()
-    with stage("arms", "rows", None) as shown:
+    with stage("arms", "rows", None, job.line) as shown:
         # As the candidate was: in its own prompts, by the same runner.
         score_one(
             job,

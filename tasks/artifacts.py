@@ -87,16 +87,18 @@ def show_table(line: str, what: str, table: list[dict[str, Any]], description: s
     quietly(create_table_artifact, key=artifact_key(line, what), table=table, description=description)
 
 
-def show_markdown(line: str, what: str, markdown: str) -> None:
-    quietly(create_markdown_artifact, key=artifact_key(line, what), markdown=markdown)
+def show_markdown(line: str, what: str, markdown: str, description: str) -> None:
+    quietly(create_markdown_artifact, key=artifact_key(line, what), markdown=markdown, description=description)
 
 
-def show_link(line: str, what: str, page: Path) -> None:
-    quietly(create_link_artifact, key=artifact_key(line, what), link=page.resolve().as_uri(), link_text=what)
+def show_link(line: str, what: str, page: Path, description: str) -> None:
+    link = page.resolve().as_uri()
+    quietly(create_link_artifact, key=artifact_key(line, what), link=link, link_text=what, description=description)
 
 
 def show_choice(line: str, choice: Choice, folder: Path) -> None:
-    show_markdown(line, "law", choice_text(choice, folder))
+    said = f"{wording.share(choice.share)} domain text: {plain(choice.reason)}"
+    show_markdown(line, "law", choice_text(choice, folder), said)
 
 
 def choice_text(choice: Choice, folder: Path) -> str:
@@ -135,8 +137,22 @@ def predicted(choice: Choice) -> list[tuple[str, ...]]:
 
 
 def show_verdict(refresh: Refresh, page: Path) -> None:
-    show_markdown(refresh.line, "verdict", verdict_text(refresh, page))
-    show_link(refresh.line, "report", page)
+    show_markdown(refresh.line, "verdict", verdict_text(refresh, page), verdict_line(refresh))
+    show_report(refresh.line, refresh.version, page)
+
+
+def show_report(line: str, version: int | None, page: Path) -> None:
+    of = f"version {version}" if version else "the candidate"
+    said = f"{of} of {line}: figures, reasons and costs on one page; opens on the machine where it lies"
+    show_link(line, "report", page, said)
+
+
+def verdict_line(refresh: Refresh) -> str:
+    """What was decided and the first reason: the description in a list of artifacts."""
+    found = refresh.verdict
+    of = f"version {refresh.version}" if refresh.version else "the candidate"
+    why = f": {plain(found.reasons[0])}" if found.reasons else ""
+    return f"{of}, {lead.WORDS[found.decision]}{why}"
 
 
 def verdict_text(refresh: Refresh, page: Path) -> str:

@@ -44,7 +44,7 @@ def score_both(job: Job, candidate: Path) -> Scored:
     if champion is not None and champion.path.resolve() != job.parent.resolve():
         models["champion"] = champion.path
     folders, fault = dict[str, Path](), None
-    with stage("assess", "rows", None) as shown:
+    with stage("assess", "rows", None, job.line) as shown:
         for number, (name, model) in enumerate(models.items()):
 
             def report(done: int, total: int, name: str = name, number: int = number) -> None:

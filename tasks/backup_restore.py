@@ -1,13 +1,13 @@
 """The way back from an archive: every byte compared with its list first, then files, then databases."""
 
 import hashlib
-import json
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from urllib.parse import quote
 
 from ratoon.config import ConfigError
 from ratoon.layout import Layout
@@ -70,7 +70,10 @@ def load(root: Path, file: Path, given: dict[str, str], *, force: bool = False) 
     manifest, root = check(file), root.resolve()
     if running := [name for name, one in processes.recorded(root).items() if processes.alive(one)]:
         raise ConfigError(f"{', '.join(running)} still run here and would write over it; `ratoon down` first")
-    targets = dict(placed(root, manifest, given))
+    targets, moving = dict(placed(root, manifest, given)), manifest.root != str(root)
+    for place in targets.values():
+        if moving and isinstance(place, Database):
+            databases.movable(place)
     paths = {name: path for name, path in targets.items() if isinstance(path, Path)}
     lost = [path for name, path in paths.items() if differs(root, path, manifest.files[name].sha256)]
     logs = [path for path in beside(paths) if path.exists()]
@@ -83,13 +86,8 @@ def load(root: Path, file: Path, given: dict[str, str], *, force: bool = False) 
         aside = restore.set_aside(Layout(root), root, [path.relative_to(root).as_posix() for path in (*lost, *logs)])
     notes = list(unpack(file, targets))
     moved = 0
-    if manifest.root != str(root):
-        moved = move_files(root, manifest, paths) + move_databases(root, manifest, paths)
-        notes += [
-            f"{name}: PostgreSQL, where paths below {manifest.root} stay as they are"
-            for name, place in targets.items()
-            if not isinstance(place, Path)
-        ]
+    if moving:
+        moved = move_files(root, manifest, paths) + move_databases(root, manifest, targets)
     return Restored(manifest, len(manifest.files), moved, aside, tuple(notes))
 
 
@@ -156,13 +154,17 @@ def move_files(root: Path, manifest: Manifest, paths: dict[str, Path]) -> int:
             continue
         text = after = path.read_text(encoding="utf-8")
         for old, new in databases.spellings(manifest.root, str(root)):
-            after = after.replace(json.dumps(old)[1:-1], json.dumps(new)[1:-1])
+            after = after.replace(old, new)
         if after != text:
             path.write_text(after, encoding="utf-8")
             changed += 1
     return changed
 
 
-def move_databases(root: Path, manifest: Manifest, paths: dict[str, Path]) -> int:
-    named = [path for name, path in paths.items() if name.startswith("databases/")]
-    return sum(databases.move(path, manifest.root, str(root)) for path in named)
+def move_databases(root: Path, manifest: Manifest, targets: Mapping[str, Path | Database]) -> int:
+    moved = 0
+    for service, member in manifest.databases.items():
+        place = targets[member]
+        found = Database(service, f"sqlite:///{quote(str(place))}") if isinstance(place, Path) else place
+        moved += databases.move(found, manifest.root, str(root))
+    return moved

@@ -1,6 +1,8 @@
 """Prefect's and MLflow's databases: where they are, a copy while they are in use, and the way back."""
 
+import json
 import os
+import shutil
 import sqlite3
 import subprocess
 from collections.abc import Mapping
@@ -99,8 +101,21 @@ def load(found: Database, dump: Path) -> None:
     _postgres(["pg_restore", *options, *_address(found.uri, "--dbname"), str(dump)], found)
 
 
-def move(file: Path, old: str, new: str) -> int:
-    """Paths below `old` in every text of a SQLite database become paths below `new`; how many values."""
+def move(found: Database, old: str, new: str) -> int:
+    """Paths below `old` in every text of a database become paths below `new`; how many values."""
+    return _move_sqlite(file, old, new) if (file := found.file) else _move_postgres(found, old, new)
+
+
+def movable(found: Database) -> None:
+    """Raises ConfigError where `move` could not be carried out from here: asked before anything is touched."""
+    if found.file is None and shutil.which("psql") is None:
+        raise ConfigError(
+            f"{found.name}: paths in its PostgreSQL database name the folder the backup was made in, and psql, which "
+            f"rewrites them, is not here; install PostgreSQL's client, or restore in that folder"
+        )
+
+
+def _move_sqlite(file: Path, old: str, new: str) -> int:
     changed = 0
     with closing(sqlite3.connect(file)) as base, base:
         tables = [row[0] for row in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
@@ -114,10 +129,47 @@ def move(file: Path, old: str, new: str) -> int:
     return changed
 
 
+# Every text and JSON column of every table; the folders come as settings, so that no path becomes a command.
+MOVE = """
+SELECT set_config('ratoon.before', :'before', false), set_config('ratoon.after', :'after', false) \\g /dev/null
+DO $$
+DECLARE one record; changed bigint; total bigint := 0;
+BEGIN
+  FOR one IN
+    SELECT c.table_schema, c.table_name, c.column_name, c.udt_name
+    FROM information_schema.columns c JOIN information_schema.tables t USING (table_schema, table_name)
+    WHERE t.table_type = 'BASE TABLE' AND c.is_generated = 'NEVER'
+      AND c.table_schema NOT IN ('pg_catalog', 'information_schema')
+      AND c.udt_name IN ('text', 'varchar', 'bpchar', 'json', 'jsonb')
+    ORDER BY 1, 2, 3
+  LOOP
+    EXECUTE format(
+      'UPDATE %1$I.%2$I SET %3$I = replace(%3$I::text, $1, $2)::%4$I WHERE strpos(%3$I::text, $1) > 0',
+      one.table_schema, one.table_name, one.column_name, one.udt_name
+    ) USING current_setting('ratoon.before'), current_setting('ratoon.after');
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    total := total + changed;
+  END LOOP;
+  PERFORM set_config('ratoon.changed', total::text, false);
+END $$;
+SELECT current_setting('ratoon.changed');
+"""
+
+
+def _move_postgres(found: Database, old: str, new: str) -> int:
+    quiet = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "--single-transaction"]
+    changed = 0
+    for before, after in spellings(old, new):
+        command = ["psql", *quiet, f"--set=before={before}", f"--set=after={after}", *_address(found.uri), "--file=-"]
+        changed += int(_postgres(command, found, MOVE))
+    return changed
+
+
 def spellings(old: str, new: str) -> list[tuple[str, str]]:
-    """A folder as it stands in texts and in addresses. With its slash: /a/b is not the beginning of /a/bc."""
+    """A folder as it stands in texts, in addresses and in JSON. With its slash: /a/b is not the beginning of /a/bc."""
     plain, coded = (f"{old}/", f"{new}/"), (f"{quote(old)}/", f"{quote(new)}/")
-    return [plain] if plain[0] == coded[0] else [plain, coded]
+    texts = json.dumps(plain[0])[1:-1], json.dumps(plain[1])[1:-1]
+    return list({pair[0]: pair for pair in (plain, coded, texts)}.values())
 
 
 def _address(uri: str, option: str = "--dbname") -> list[str]:
@@ -127,15 +179,17 @@ def _address(uri: str, option: str = "--dbname") -> list[str]:
     return [*flags, option, parts.path.lstrip("/")]
 
 
-def _postgres(command: list[str], found: Database) -> None:
+def _postgres(command: list[str], found: Database, script: str | None = None) -> str:
+    """What it printed."""
     # Not on the command line: every user of the machine may read that.
     password = urlsplit(found.uri).password
     environ: Mapping[str, str] = {**os.environ, **({"PGPASSWORD": unquote(password)} if password else {})}
     try:
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PG_SECONDS)
+        done = subprocess.run(command, env=environ, input=script, capture_output=True, text=True, timeout=PG_SECONDS)
     except FileNotFoundError:
         raise ConfigError(
             f"{found.name}: its database is PostgreSQL, and {command[0]} is not here; install PostgreSQL's client"
         ) from None
     if done.returncode:
         raise OSError(f"{command[0]} of {shown(found.uri)}: {shown(done.stderr.strip())}")
+    return done.stdout.strip()

@@ -52,11 +52,12 @@ def look_back(job: Job, candidate: Path, started: str) -> None:
     )
     models = [(own, candidate, asked), (parent, job.parent, fresh)]
     models += [(base, path_of(job.base, job.layout.root), fresh)] if base.name != parent.name else []
-    with stage("history", "models", len(models)) as shown:
+    with stage("history", "models", len(models), job.line) as shown:
         for number, (row, model, names) in enumerate(models):
             shown.update(number, note=row.label)
             found = found.with_row(ask(job, folder, found, row, model, names))
             history.save(folder, found)
+        shown.update(len(models), note=f"{', '.join(row.label for row, _, _ in models)} on {len(everything)} texts")
 
 
 def base_row(job: Job, found: History) -> Row:
@@ -101,15 +102,18 @@ def look_closer(job: Job, candidate: Path) -> None:
         ("trajectory", lambda: along(job) if asked.trajectory else None),
         ("periods", lambda: by_period(job, candidate) if asked.periods else None),
     ]
-    with stage("closer", "looks", len(steps)) as shown:
+    with stage("closer", "looks", len(steps), job.line) as shown:
+        made = []
         for number, (name, look) in enumerate(steps):
             shown.update(number, note=name)
             found = look()
+            made += [name] if found is not None else []
             path = job.folder / f"{name}.json"
             if found is None:
                 path.unlink(missing_ok=True)  # of an earlier run that asked for it
             else:
                 write(path, found)  # type: ignore[arg-type]
+        shown.update(len(steps), note=", ".join(made))
 
 
 def probes(job: Job, candidate: Path) -> probe.Probes:

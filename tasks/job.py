@@ -23,6 +23,10 @@ from tasks import commits
 HELD: ContextVar[frozenset[Path]] = ContextVar("HELD", default=frozenset())
 
 
+class Busy(ConfigError):
+    """Another run of this model line is under way."""
+
+
 @dataclass(frozen=True)
 class Job:
     layout: Layout
@@ -138,7 +142,7 @@ def held(layout: Layout, line: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            raise ConfigError(
+            raise Busy(
                 f"{line}: another refresh of this model is under way (process {lock.read().strip() or '?'}); "
                 f"wait for it, or stop it: this command then goes on where it was"
             ) from None

@@ -45,6 +45,11 @@ class Stage:
         self.done, self.total, self.note = done, total or self.total, note or self.note
         self.first = self.first or (time.monotonic(), done)
 
+    def end(self) -> None:
+        """All of it is done."""
+        if self.total:
+            self.done = self.total
+
     @property
     def rate(self) -> float:
         """Per second. Neither the start nor what an earlier try had done counts: the time left is told by it."""
@@ -79,6 +84,7 @@ def stage(name: str, unit: str = "", total: float | None = None, line: str = "")
     with _terminal(name, unit, total) if os.environ.get(SHOWN) else _log(name, unit, total) as shown:  # noqa: SIM117
         with _page(shown, line):
             yield shown
+            shown.end()  # before the page's last word; a stage that failed stays where it was
 
 
 def _page(shown: Stage, line: str) -> AbstractContextManager[Any]:
@@ -162,8 +168,6 @@ def _lines(name: str, unit: str, total: float | None, say) -> Iterator[Stage]:  
 
     shown.update = update  # type: ignore[method-assign]
     yield shown
-    if shown.total:
-        shown.done = shown.total
     say(shown.line())
 
 

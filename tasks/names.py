@@ -10,6 +10,11 @@ from ratoon import config
 from ratoon.config import Ask, ConfigError, Params
 from ratoon.report import wording
 
+# Of deployments that ask no line anything: what they do is said by a switch.
+SWITCHES = {
+    "gc": ("remove", "what nobody needs, removed", "what would go"),
+    "backup": ("every", "of all", "of what is in use"),
+}
 SHOWN = 3  # sources that are named; more are counted
 LENGTH = 120  # a name is read in a list
 OPENED = ("seed", "tolerance")  # asked for, and neither the line's name nor its share or tokens
@@ -20,6 +25,9 @@ def run_name() -> str:
     ask = (flow_run.parameters or {}).get("ask") or {}
     given = ask if isinstance(ask, dict) else ask.model_dump()
     verb = str(flow_run.flow_name)
+    if verb in SWITCHES:
+        field, on, off = SWITCHES[verb]
+        return f"{verb}: {on if given.get(field) else off}"
     try:
         words = decided(given) if {"by", "because"} & set(given) else of_line(verb, given)
     except Exception:  # what is wrong with params.yaml is told by the run itself, not by its name

@@ -15,7 +15,7 @@ from prefect.settings import get_current_settings
 
 from ratoon import config
 from ratoon.config import ConfigError, Happening
-from tasks import announce
+from tasks import announce, messages
 from tasks.automations import OURS
 
 PREFIX = "ratoon-notify-"
@@ -47,15 +47,19 @@ def add(url: str, name: str = "default") -> str:
     host = checked(url)
     if not NAME.fullmatch(name):
         raise ConfigError(f"ratoon notify: --name {name!r}: small letters, digits and dashes, 40 at most")
-    key = "content" if host.endswith("discord.com") else "text"  # all others take Slack's form
-    block = CustomWebhookNotificationBlock(
-        name=host,
+    webhook(url.strip()).save(PREFIX + name, overwrite=True)
+    return host
+
+
+def webhook(url: str) -> CustomWebhookNotificationBlock:
+    """What sends to this address, in the form its chat takes."""
+    parts = urlsplit(url)
+    return CustomWebhookNotificationBlock(
+        name=str(parts.hostname),
         url="{{url}}",
-        json_data={key: "{{subject}}\n{{body}}"},
+        json_data=messages.payload(messages.form_of(parts)),
         secrets={"url": url},  # type: ignore[arg-type]
     )
-    block.save(PREFIX + name, overwrite=True)
-    return host
 
 
 def checked(url: str) -> str:
@@ -108,6 +112,8 @@ def telling(kind: Happening, name: str, block: BlockDocument) -> AutomationCore:
     said = FAILED.replace("PAGE", page()) if failed else SAID
     about = {"prefect.resource.id": "prefect.flow-run.*" if failed else "ratoon.line.*"}
     related = {"prefect.resource.role": "deployment"} if failed else {}
+    form = messages.form_kept(block.data)
+    subject, body = messages.subject(form, SUBJECT[kind]), messages.body(form, said)
     return AutomationCore(
         name=f"{OURS}{kind}, told to {name}",
         description=f"A message to the address `{name}` of `ratoon notify`.",
@@ -118,7 +124,7 @@ def telling(kind: Happening, name: str, block: BlockDocument) -> AutomationCore:
             posture=Posture.Reactive,
             threshold=1,
         ),
-        actions=[SendNotification(block_document_id=block.id, subject=SUBJECT[kind], body=said)],
+        actions=[SendNotification(block_document_id=block.id, subject=subject, body=body)],
     )
 
 

@@ -74,7 +74,7 @@ def make_base(root: Path, ask: Ask) -> Path:
         scratch.keep(todo, root, records.read(Path(batch.out) / "result.json", BatchResult))
     for other in (base, *family):
         if isinstance(other.weights, Pretrained | Gguf):
-            with stage("base") as shown:
+            with stage("base", line=params.refresh.line) as shown:
                 shown.update(0, note=other.name)
                 obtain(other, root)
     return path_of(base, root)

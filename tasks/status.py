@@ -1,4 +1,4 @@
-"""`ratoon status`: what runs here, whether it answers, and which model is the champion."""
+"""`ratoon status`: what runs here, whether it answers, which model is the champion, and where to look at its line."""
 
 import json
 import urllib.error
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ratoon import config
+from ratoon.layout import Layout
 from tasks import access, disk, launch, processes
 from tasks.processes import Service
 
@@ -56,20 +57,22 @@ def _ask(request: urllib.request.Request) -> Any:
 
 
 def show(root: Path, *, as_json: bool = False) -> int:
-    """Print what runs here and which model is the champion. Exit code 0, or 1 if something started is not well."""
+    """Print what runs, the champion and the pages of each line. Exit code 0, or 1 if something started is not well."""
     found = status(root)
     line = config.load(root).refresh.line
     model = _champion(root, line)
+    links = pages(root)
     used = disk.usage(root)
     if as_json:
         held = {"free": disk.free(root), "used": used}
-        print(json.dumps({"services": found, "model": line, "champion": model, "disk": held}, indent=2))
+        said = {"services": found, "model": line, "champion": model, "pages": links, "disk": held}
+        print(json.dumps(said, indent=2))
     else:
         print("\n".join(_line(item) for item in found))
         print(
             f"{line}: " + (f"champion is version {model['version']}, {model['path']}" if model else "no champion yet")
         )
-        print(disk.told(root, used))
+        print("\n".join([*pages_told(links), disk.told(root, used)]))
     return 1 if any(item["state"] not in ("healthy", "not started") for item in found) else 0
 
 
@@ -79,6 +82,22 @@ def _line(item: Mapping[str, Any]) -> str:
     more = item["address"] or (f"log {item['log']}" if item["log"] else "`ratoon up` starts it")
     pid = f"  pid {item['pid']}" if item["pid"] else ""
     return f"{item['name']:<11}{item['state']:<19}{more}{pid}"
+
+
+def pages(root: Path) -> dict[str, dict[str, str]]:
+    """Model line -> view -> its address in MLflow, of the lines that were refreshed here; none without a server."""
+    from tasks import retention, tracking
+
+    return tracking.view_links(retention.lines(Layout(root)))
+
+
+def pages_told(links: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """A line for each view: what to open, and its address."""
+    return [
+        row
+        for line, views in links.items()
+        for row in (f"{line} in MLflow", *(f"  {name:<11}{link}" for name, link in views.items()))
+    ]
 
 
 def _champion(root: Path, line: str) -> dict[str, Any] | None:

@@ -100,7 +100,7 @@ def family(job: Job) -> dict[str, Path]:
     root = job.layout.root
     members = {name: path_of(config.base(root, name), root) for name in job.base.family}
     for request in history(job):
-        members = {name: continued(name, path, request) for name, path in members.items()}
+        members = {name: continued(name, path, request, job.line) for name, path in members.items()}
     return members
 
 
@@ -118,7 +118,7 @@ def history(job: Job) -> list[Request]:
     return [request for request in found if not request.name.startswith("base-")]
 
 
-def continued(name: str, member: Path, request: Request) -> Path:
+def continued(name: str, member: Path, request: Request, line: str) -> Path:
     """`member` trained as `request` trained its model; kept beside that run."""
     out, trunk = Path(request.out) / "family" / name, request.trunk and trunk_of(member)
     if request.trunk is not None and trunk is None:
@@ -138,8 +138,8 @@ def continued(name: str, member: Path, request: Request) -> Path:
         }
     )
     if not (out / "result.json").exists():
-        with stage("family", "tokens", again.recipe.tokens) as shown:
-            supervise("run", again, out, on_line=lambda line: shown.update(line["tokens"], note=name))
+        with stage("family", "tokens", again.recipe.tokens, line) as shown:
+            supervise("run", again, out, on_line=lambda told: shown.update(told["tokens"], note=name))
     return Path(records.read(out / "result.json", Result).model)
 
 

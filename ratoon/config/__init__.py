@@ -22,6 +22,7 @@ from ratoon.config.history import (
     QualityConfig,
     TrajectoryConfig,
 )
+from ratoon.config.keeping import Archive, BackupConfig, Collect
 from ratoon.config.mixture import Curriculum, Length, MixtureConfig, Phase
 from ratoon.config.operate import Happening, OperateConfig, Pool
 from ratoon.config.params import Ask, Params, RefreshConfig
@@ -48,14 +49,17 @@ __all__ = [
     "CONTROLS",
     "Amend",
     "Approval",
+    "Archive",
     "ArmsConfig",
     "Ask",
     "Asked",
     "AssessConfig",
+    "BackupConfig",
     "Base",
     "Benchmark",
     "ChooseConfig",
     "Classifier",
+    "Collect",
     "Columns",
     "ConfigError",
     "Curriculum",

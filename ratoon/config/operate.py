@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 
 from ratoon.config.declaration import Declared
+from ratoon.config.keeping import BackupConfig
 
 Pool = Literal["cpu", "gpu"]
 Happening = Literal["promoted", "refused", "asked", "failed"]
@@ -19,4 +20,9 @@ class OperateConfig(Declared):
     )
     notify: tuple[Happening, ...] = Field(
         ("promoted", "refused", "asked", "failed"), description="what is told to the addresses of `ratoon notify`"
+    )
+    backup: BackupConfig = Field(
+        BackupConfig(),  # type: ignore[call-arg]
+        description="where the deployment `backup` writes, and how many stay",
+        exclude_if=lambda it: it == BackupConfig(),  # type: ignore[call-arg]
     )

@@ -1,4 +1,4 @@
-"""retention: what `ratoon gc` leaves of what no version in use needs. Nothing is removed but by that command."""
+"""retention: what `ratoon gc` leaves of what no version in use needs. Only it and the deployment `gc` remove."""
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 

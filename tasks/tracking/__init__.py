@@ -11,7 +11,7 @@ naming       which parameters, in what words      table          anybody's exper
 
 from tasks.reach import TrackingUnavailable
 from tasks.tracking.connection import client, store
-from tasks.tracking.experiments import lay_out, view_link
+from tasks.tracking.experiments import lay_out, view_link, view_links
 from tasks.tracking.models import logged_model
 from tasks.tracking.naming import SAID
 from tasks.tracking.registry import (
@@ -77,4 +77,5 @@ __all__ = [
     "version_path",
     "versions",
     "view_link",
+    "view_links",
 ]

@@ -2,10 +2,13 @@
 
 A view is a tag of the experiment, as the page itself keeps one that is shared: a filter, columns, order and charts. The
 page opens it by its key: `#/experiments/1/runs?viewStateShareKey=proxies`.
+
+Whether the page shows training runs or agents and traces is a switch of the browser's ("Machine learning"), off at
+first. MLflow 3.17 reads no experiment's kind for it, but each address may carry it: ours do.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ratoon.config import ConfigError, Role
@@ -19,6 +22,8 @@ TITLES = {
     "proxies": "proxy runs by domain share",
     "training": "target runs by tokens",
 }
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # what MLflow before and beside 3.17 opens it by
+TRAINING = "workflowType=machine_learning"  # of an address: the page for training runs, with the model registry
 Chart = dict[str, Any]
 
 
@@ -29,9 +34,7 @@ def experiment_of(line: str) -> str:
     found = ask("get_experiment_by_name", line)
     if found is None:
         try:
-            # Without a kind the page opens on its views for agents and traces.
-            kind = {"mlflow.experimentKind": "custom_model_development"}
-            return str(ask("create_experiment", line, artifact_location=reach.artifacts(store()), tags=kind))
+            return str(ask("create_experiment", line, artifact_location=reach.artifacts(store()), tags=KIND))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -49,6 +52,7 @@ def lay_out(line: str, sources: Mapping[str, Role]) -> None:
     experiment = experiment_of(line)
     tags = ask("get_experiment", experiment).tags
     wanted = {f"{VIEW_TAG}{name}": text for name, text in fitting(sources).items()}
+    wanted |= {key: value for key, value in KIND.items() if key not in tags}  # made by hand, or before there were kinds
     said = description(line, experiment, sources)
     # A person's own words are not written over.
     if tags.get("mlflow.note.content", "") in ("", tags.get("ratoon.note", "")):
@@ -66,13 +70,32 @@ def description(line: str, experiment: str, sources: Mapping[str, Role]) -> str:
 
 
 def path(experiment: str, view: str) -> str:
-    return f"/experiments/{experiment}/runs?viewStateShareKey={view}&compareRunsMode=CHART"
+    return f"/experiments/{experiment}/runs?viewStateShareKey={view}&compareRunsMode=CHART&{TRAINING}"
+
+
+def page(path: str) -> str | None:
+    """Address of a page of MLflow's, where it is a server; None for a file."""
+    uri = store()
+    return f"{shown(uri).rstrip('/')}/#{path}" if reach.served(uri) else None
 
 
 def view_link(line: str, view: str) -> str | None:
     """Address of a view, where MLflow is a server; None for a file."""
-    uri = store()
-    return f"{shown(uri).rstrip('/')}/#{path(experiment_of(line), view)}" if reach.served(uri) else None
+    return page(path(experiment_of(line), view)) if reach.served(store()) else None
+
+
+def view_links(lines: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Line -> view -> address, of lines that were laid out. Asks only: nothing is made."""
+    found: dict[str, dict[str, str]] = {}
+    for line in lines if reach.served(store()) else ():
+        experiment = ask("get_experiment_by_name", line)
+        if experiment is None or experiment.lifecycle_stage == "deleted":
+            continue
+        views = [name for name in TITLES if f"{VIEW_TAG}{name}" in experiment.tags]
+        pages = {name: page(path(experiment.experiment_id, name)) for name in views}
+        if there := {name: link for name, link in pages.items() if link}:
+            found[line] = there
+    return found
 
 
 # ---------------------------------------------------------------- views

@@ -15,7 +15,7 @@ from tasks import owner, reach
 from tasks.reach import TrackingUnavailable, shown
 from tasks.tracking import models, spool
 from tasks.tracking.connection import LONGEST_PARAM, LONGEST_TAG, ask, store
-from tasks.tracking.experiments import experiment_of
+from tasks.tracking.experiments import TRAINING, experiment_of, page
 from tasks.tracking.naming import SAID, flat, noted, telling
 from tasks.tracking.spool import Metrics, Outbox, milliseconds, points_of
 
@@ -233,8 +233,7 @@ def write_runs(
 
 def link(run_id: str) -> str | None:
     """The run's page, where MLflow is a server; None for a file."""
-    uri = store()
-    if not reach.served(uri):
+    if not reach.served(store()):
         return None
     experiment = ask("get_run", run_id).info.experiment_id
-    return f"{shown(uri).rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+    return page(f"/experiments/{experiment}/runs/{run_id}?{TRAINING}")

@@ -32,14 +32,15 @@ def flow_of(deployment):
     return getattr(import_module(module), name)
 
 
-def form_of(name, root=ROOT):
+def form_of(name, root=ROOT, flow=None):
     module = import_module(f"flows.{name}")
-    return forms.offered(getattr(module, name).parameters.model_dump(), forms.choices(root))
+    return forms.offered(getattr(module, flow or name).parameters.model_dump(), forms.choices(root))
 
 
 def test_every_verb_of_the_routine_can_be_started_from_the_page():
     verbs = {deployment["entrypoint"].rsplit(".", 1)[1] for deployment in LISTED}
-    assert verbs >= {"refresh", "prepare", "sweep", "train", "assess", "promote", "rollback", "drift", "arms"}
+    parts = {"refresh", "prepare", "sweep", "train", "assess", "arms", "drift"}
+    assert verbs >= parts | {"promote", "rollback", "gc", "backup"}
     assert all(deployment["description"] and deployment["tags"] for deployment in LISTED)
 
 
@@ -113,8 +114,30 @@ def test_nothing_starts_by_itself_for_a_newcomer():
         "refresh/default refresh on drift",
         "prepare/default daily",
         "drift/default weekly",
+        "gc/default weekly-look",
+        "gc/default weekly-removal",
+        "backup/default daily",
     }
     assert not any(declared.values())
+
+
+def test_the_form_of_gc_removes_nothing_unless_it_is_asked_to():
+    form = form_of("collect", flow="gc")
+    assert form["properties"]["ask"]["default"] == {"remove": False, "remote": False}
+    (listed,) = [it for it in LISTED if it["entrypoint"] == "flows.collect.gc"]
+    removal = {it["slug"]: it.get("parameters", listed["parameters"]) for it in listed["schedules"]}
+    assert removal == {"weekly-look": {"ask": {}}, "weekly-removal": {"ask": {"remove": True}}}
+    for given in removal.values():
+        validate(given, form)
+
+
+def test_the_form_of_a_backup_names_no_place_to_write_to():
+    form = form_of("backup")
+    assert {*form["definitions"]["Archive"]["properties"]} == {"every", "without"}
+    validate({"ask": {"without": ["mlflow"]}}, form)
+    for ask in ({"folder": "/etc"}, {"without": ["weights"]}):
+        with pytest.raises(ValidationError):
+            validate({"ask": ask}, form)
 
 
 def test_the_triggers_wait_for_the_events_that_are_told():

@@ -1,5 +1,6 @@
 """What the page of a run shows: names, the choice, the verdict, and how far a stage is."""
 
+import ast
 import contextlib
 import threading
 import time
@@ -112,6 +113,21 @@ def test_the_verdict_on_the_page_has_headline_intervals_reasons_and_report(decis
     assert str(tmp_path / "report.html") in said
 
 
+def test_every_artifact_of_a_refresh_is_described_in_one_line(monkeypatch, tmp_path):
+    kept = {}
+    for kind in ("markdown", "link", "table"):
+        monkeypatch.setattr(artifacts, f"create_{kind}_artifact", lambda **given: kept.update({given["key"]: given}))
+    artifacts.show_choice("nano", CHOICE, tmp_path)
+    artifacts.show_verdict(refresh_of("refuse"), tmp_path / "report.html")
+    artifacts.show_table("nano", "funnel", [], "documents and bytes, stage by stage")
+    assert {key: given["description"] for key, given in kept.items()} == {
+        "nano-law": "36% domain text: limited by general tolerance",
+        "nano-verdict": "version 3, refused: code improved",
+        "nano-report": "version 3 of nano: figures, reasons and costs on one page; opens on the machine where it lies",
+        "nano-funnel": "documents and bytes, stage by stage",
+    }
+
+
 # ---------------------------------------------------------------- how far a stage is
 
 
@@ -156,6 +172,49 @@ def test_a_stage_is_shown_from_its_first_word_to_its_last(quick, monkeypatch):
     assert "loss 3.200" in page.told[-1][2]
 
 
+@pytest.fixture
+def in_a_run(monkeypatch):
+    """A stage of this thread is one of a run that a server shows."""
+    monkeypatch.setattr(live, "has_page", lambda: True)
+    monkeypatch.setattr("prefect.context.TaskRunContext.get", lambda: object())
+    monkeypatch.setattr(live, "_logger", lambda: live.logging.getLogger("ratoon"))
+    monkeypatch.delenv(live.SHOWN, raising=False)
+
+
+def test_a_stage_that_counts_pieces_ends_at_all_of_them_with_what_was_done(quick, in_a_run, monkeypatch):
+    page = Page(monkeypatch)
+    with live.stage("closer", "looks", 2, "nano") as stage:
+        for number, name in enumerate(("shift", "probes")):
+            stage.update(number, note=name)
+            wait_for(lambda number=number: page.told and page.told[-1][1] == 50.0 * number)
+        stage.update(2, note="shift, probes")
+    assert page.told[-1][1] == 100.0
+    assert "2/2 looks" in page.told[-1][2]
+    assert page.told[-1][2].endswith("shift, probes")
+
+
+def test_a_stage_that_failed_stays_where_it_was(quick, in_a_run, monkeypatch):
+    page = Page(monkeypatch)
+    with pytest.raises(ValueError, match="no"), live.stage("closer", "looks", 4, "nano") as stage:  # noqa: PT012
+        stage.update(1, note="shift")
+        wait_for(lambda: page.told and page.told[-1][1] == 25.0)
+        raise ValueError("no")
+    assert {share for _, share, _ in page.told} == {25.0}
+
+
+def test_every_stage_with_an_end_is_kept_in_the_name_of_its_line():
+    """stage(name, unit, total, line): without the last, artifacts of all lines would share one key."""
+    calls = [
+        (path.name, call)
+        for path in (Path(__file__).parents[2] / "tasks").glob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "stage"
+    ]
+    assert len(calls) > 8
+    nameless = [path for path, call in calls if len(call.args) < 4 and not call.keywords]
+    assert set(nameless) == {"estimate.py"}  # it tells no end, and no page shows it
+
+
 def test_an_api_that_is_away_stops_nothing_and_is_asked_again(quick, monkeypatch):
     page, stage = Page(monkeypatch, fails=3), live.Stage("train", "tokens", 1000.0)
     stage.update(500)
@@ -168,10 +227,12 @@ def test_an_api_that_hangs_does_not_hold_up_the_end_of_a_stage(quick, monkeypatc
     monkeypatch.setattr(artifacts, "LAST_SECONDS", 0.05)
     reached, released = threading.Event(), threading.Event()
     monkeypatch.setattr(artifacts, "create_progress_artifact", lambda **_: (reached.set(), released.wait(30)))
-    with Live("key", lambda: (0.5, "half")):
+    monkeypatch.setattr(artifacts, "update_progress_artifact", lambda **_: None)
+    with Live("key", lambda: (0.5, "half")) as shown:
         assert reached.wait(10)
     assert not released.is_set()
     released.set()
+    shown.thread.join(30)  # what it says last is said to this API, not to the next test's
 
 
 def test_between_two_words_of_a_stage_ten_seconds_pass():

@@ -113,4 +113,4 @@ def test_a_member_of_the_family_without_a_trunk_is_not_annealed_a_second_time(tm
     with pytest.raises(
         ConfigError, match=r"pico of the family has kept no trunk.*set train\.trunk: keep, which begins"
     ):
-        continued("pico", tmp_path / "pico", request)
+        continued("pico", tmp_path / "pico", request, "line")

@@ -3,18 +3,22 @@
 import io
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tarfile
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 import yaml
 from kept_project import edit, git, new_project, refreshed, state_of
+from postgres_server import postgres
 
 from ratoon.config import ConfigError
 from ratoon.layout import Layout
 from tasks import backup, backup_restore, databases, disk, environment, objects, retention, tracking, versions
+from tasks.databases import Database
 from tasks.job import held
 from tasks.restore import restore
 from tasks.tracking import connection
@@ -47,7 +51,7 @@ def copy(project, tmp_path, monkeypatch):
     other = tmp_path / "moved"
     shutil.copytree(root, other, symlinks=True)
     shutil.copytree(root.parent / "remote", tmp_path / "remote")
-    databases.move(other / ".ratoon" / "mlflow.db", str(root), str(other))
+    databases.move(Database("mlflow", f"sqlite:///{other}/.ratoon/mlflow.db"), str(root), str(other))
     for pointer in other.glob(".ratoon/mlartifacts/**/pointer.json"):
         pointer.write_text(pointer.read_text().replace(f"{root}/", f"{other}/"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}/.ratoon/mlflow.db")
@@ -205,6 +209,51 @@ def test_a_destroyed_state_comes_back_from_a_backup_here_and_in_another_folder(c
         tracking.champion("line").run_id, "model/pointer.json", str(tmp_path)
     )
     assert str(elsewhere) in Path(pointer).read_text()
+
+
+def test_a_backup_with_a_database_in_postgresql_comes_back_in_another_folder(project, tmp_path, monkeypatch):
+    pytest.importorskip("psycopg2", reason="MLflow asks for it: docker/extras.txt")
+    root, _ = project
+    elsewhere, archive = tmp_path / "els ewhere", tmp_path / "backup.tar"
+    with ExitStack() as ends:
+        first, second = postgres(ends, "mlflow", "again")
+        taken_over(root, first)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", first)
+        made = backup.make(root, archive, backup.Request())
+        assert made.databases == {"mlflow": "databases/mlflow.dump"}
+        assert made.versions["line"] == {"3": ["champion"], "1": ["previous"]}
+        done = backup_restore.load(elsewhere, archive, {"mlflow": second})
+        assert done.moved
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", second)
+        found = tracking.intact("line", 3)
+        assert found.path.is_relative_to(elsewhere)
+        kept = tracking.client().download_artifacts(found.run_id, "model/pointer.json", str(tmp_path))
+        assert str(elsewhere) in Path(kept).read_text()
+        connection.client_of.cache_clear()
+
+
+def taken_over(root, address):
+    """What MLflow's SQLite file of this project holds, in a PostgreSQL database with MLflow's own tables."""
+    with closing(sqlite3.connect(f"{root}/.ratoon/mlflow.db")) as old:
+        from mlflow.store.db.utils import _initialize_tables
+        from sqlalchemy import MetaData, create_engine, text
+
+        engine = create_engine(address)
+        _initialize_tables(engine)
+        known = MetaData()
+        known.reflect(engine)
+        with engine.begin() as new:
+            new.execute(text("SET session_replication_role = replica"))  # tables come in any order
+            for table in known.sorted_tables:
+                old.row_factory = sqlite3.Row
+                rows = [dict(row) for row in old.execute(f'SELECT * FROM "{table.name}"')]
+                new.execute(table.delete())
+                booleans = [c.name for c in table.columns if str(c.type) == "BOOLEAN"]
+                for row in rows:
+                    row |= {name: None if row[name] is None else bool(row[name]) for name in booleans}
+                if rows:
+                    new.execute(table.insert(), rows)
+        engine.dispose()
 
 
 def test_a_backup_that_is_damaged_cut_short_or_reaches_outside_is_refused_and_nothing_is_touched(copy, tmp_path):

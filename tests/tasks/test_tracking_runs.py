@@ -6,13 +6,14 @@ import sqlite3
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from ratoon.config import ConfigError
 from ratoon.records import Observation
 from tasks import environment, reach, tracking
-from tasks.tracking import TrackingUnavailable, spool
+from tasks.tracking import TrackingUnavailable, runs, spool
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_a_failed_block_leaves_a_failed_run_with_its_reason_and_its_metrics(root
     assert kept.data.metrics == {"loss_nats": 9.0}
 
 
-def test_sixty_proxy_runs_are_written_in_seconds(root, tmp_path):
+def test_a_proxy_run_is_written_in_three_requests_whatever_it_measured(root, tmp_path, monkeypatch):
     (tmp_path / "observations.csv").write_text("run\n", encoding="utf-8")
     known = dict(group="g", commit=None, config="", model="nano", params_non_embedding=1000, learning_rate=0.001)
     known |= dict(finished=True, role="general", loss_nats=2.0, bits_per_byte=None)
@@ -82,9 +83,11 @@ def test_sixty_proxy_runs_are_written_in_seconds(root, tmp_path):
         for step in range(4)
         for source in ("docs", "code")
     ]
-    begun = time.monotonic()
+    asked, ask = [], runs.ask
+    monkeypatch.setattr(runs, "ask", lambda method, *given, **more: asked.append(method) or ask(method, *given, **more))
     sweep = tracking.log_sweep("swept", "s1", observations, tmp_path, "parent")
-    assert time.monotonic() - begun < 20
+    written = [method for method in asked if method in ("create_run", "log_batch", "set_terminated")]
+    assert len(written) <= 3 * 60 + 6  # and those of the sweep above them
     experiment = tracking.client().get_experiment_by_name("swept").experiment_id
     children = tracking.client().search_runs([experiment], f"tags.`mlflow.parentRunId` = '{sweep}'", max_results=100)
     assert len(children) == 60
@@ -144,15 +147,22 @@ def test_a_deleted_experiment_says_how_it_comes_back(root):
 # ---------------------------------------------------------------- a store that does not answer
 
 
-def test_a_dead_server_is_known_within_fifteen_seconds(monkeypatch):
+@pytest.fixture
+def pauses(monkeypatch):
+    """Between one try and the next."""
+    found = []
+    monkeypatch.setattr(reach, "time", SimpleNamespace(sleep=found.append, monotonic=time.monotonic))
+    return found
+
+
+def test_a_dead_server_is_told_of_without_waiting_for_it(monkeypatch, pauses):
     with socket.socket() as taken:  # bound, not listening: refused
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:geheim@{address}")
-        begun = time.monotonic()
         with pytest.raises(TrackingUnavailable) as raised, tracking.run("line", "x", kind="train"):
             pass
-    assert time.monotonic() - begun < 15
+    assert pauses == []
     said = str(raised.value)
     assert f"MLflow at http://***@{address} does not answer: " in said
     assert "`ratoon status`" in said
@@ -160,13 +170,12 @@ def test_a_dead_server_is_known_within_fifteen_seconds(monkeypatch):
     assert isinstance(raised.value, ConnectionError)
 
 
-def test_a_store_that_cannot_be_opened_is_known_at_once(monkeypatch, tmp_path):
+def test_a_store_that_cannot_be_opened_is_told_of_without_waiting_for_it(monkeypatch, tmp_path, pauses):
     (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/file/mlflow.db")
-    begun = time.monotonic()
     with pytest.raises(TrackingUnavailable, match=r"does not answer: .*\n  see that its folder exists"):
         tracking.champion("line")
-    assert time.monotonic() - begun < 5
+    assert pauses == []
 
 
 def test_a_file_that_is_no_database_is_refused(monkeypatch, tmp_path):

@@ -5,12 +5,8 @@ The second needs PostgreSQL's programs (Debian: postgresql), psycopg2 and boto3 
 
 import json
 import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -18,64 +14,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from postgres_server import free_port, postgres, start
 
 from ratoon import config
 from ratoon.config import ConfigError
 from ratoon.records import Observation
-from tasks import environment, tracking
-from tasks.tracking import naming, spool
+from tasks import environment, status, tracking
+from tasks.tracking import experiments, naming, spool
 
 SOURCES = {"python-docs": "general", "python-code": "domain"}
 ROOT = Path(__file__).parents[2]
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-def start(ends, command, address, **more):
-    """A server, until it answers; killed at the end with all its children."""
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, **more)
-
-    def stop():
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-
-    ends.callback(stop)
-    for _ in range(600):
-        assert process.poll() is None, command
-        try:
-            with socket.create_connection(address, timeout=1):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(f"{command} does not answer")
-
-
-def postgres(ends):
-    """A cluster of its own. PostgreSQL refuses to be root: then it is Debian's user postgres."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    programs = found[-1].parent if found else shutil.which("initdb") and Path(shutil.which("initdb")).parent
-    if not programs:
-        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    folder = Path(tempfile.mkdtemp(prefix="ratoon-pg-", dir="/tmp"))
-    ends.callback(shutil.rmtree, folder, ignore_errors=True)
-    who = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
-    if who:
-        shutil.chown(folder, "postgres", "postgres")
-    port, quiet = free_port(), {"stdout": subprocess.DEVNULL, "check": True, "cwd": folder, **who}
-    subprocess.run([programs / "initdb", "-D", folder / "data", "-U", "ratoon", "--auth=trust"], **quiet)
-    command = [programs / "postgres", "-D", folder / "data", "-p", str(port), "-h", "127.0.0.1", "-k", folder]
-    start(ends, command, ("127.0.0.1", port), stderr=subprocess.DEVNULL, cwd=folder, **who)
-    create = [programs / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "ratoon", "mlflow"]
-    for _ in range(50):  # the port answers a moment before the database does
-        if subprocess.run(create, stderr=subprocess.DEVNULL, check=False, cwd=folder, **who).returncode == 0:
-            return f"postgresql+psycopg2://ratoon@127.0.0.1:{port}/mlflow"
-        time.sleep(0.2)
-    raise AssertionError("createdb does not succeed")
 
 
 def storage(ends):
@@ -97,7 +45,7 @@ def served(ends, folder):
         pytest.importorskip(module, reason=f"{module} is not installed (docker/extras.txt, moto[server])")
     port, given = free_port(), {}
     given |= {
-        "MLFLOW_BACKEND_STORE_URI": postgres(ends),
+        "MLFLOW_BACKEND_STORE_URI": postgres(ends, "mlflow")[0],
         "MLFLOW_ARTIFACTS_DESTINATION": "s3://mlflow",
         **storage(ends),
     }
@@ -291,3 +239,27 @@ def test_a_persons_own_description_is_not_written_over(store):
     found = tracking.client().get_experiment(experiment)
     assert found.tags["mlflow.note.content"] == "ours since May"
     assert "wiki" in found.tags["mlflow.sharedViewState.refreshes"]
+
+
+def test_the_views_of_a_line_have_addresses_where_there_is_a_server_and_asking_makes_nothing(store, monkeypatch):
+    tracking.lay_out("linked", SOURCES)
+    number = tracking.client().get_experiment_by_name("linked").experiment_id
+    monkeypatch.setattr(experiments, "store", lambda: "http://ann:geheim@mlflow.example:5000/")
+    found = tracking.view_links(["linked", "never refreshed"])
+    page = f"http://***@mlflow.example:5000/#/experiments/{number}/runs"
+    rest = "compareRunsMode=CHART&workflowType=machine_learning"
+    views = {name: f"{page}?viewStateShareKey={name}&{rest}" for name in ("refreshes", "proxies", "training")}
+    assert found == {"linked": views}
+    assert status.pages_told(found)[:2] == ["linked in MLflow", f"  refreshes  {views['refreshes']}"]
+    assert tracking.client().get_experiment_by_name("never refreshed") is None
+    monkeypatch.setattr(experiments, "store", lambda: "sqlite:///mlflow.db")
+    assert tracking.view_links(["linked"]) == {}
+
+
+def test_an_experiment_that_had_no_kind_is_one_of_training_and_a_persons_own_stays(store):
+    kind = "mlflow.experimentKind"
+    for name, tags in (("by hand", {}), ("of agents", {kind: "genai_development"})):
+        tracking.client().create_experiment(name, tags=tags)
+        tracking.lay_out(name, SOURCES)
+    found = {name: tracking.client().get_experiment_by_name(name).tags[kind] for name in ("by hand", "of agents")}
+    assert found == {"by hand": "custom_model_development", "of agents": "genai_development"}
