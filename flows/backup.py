@@ -9,11 +9,12 @@ from ratoon.config import Archive
 from tasks.catch_up import given_way
 from tasks.keep import archive
 from tasks.names import run_name
+from tasks.orphans import claim
 
 IN_USE = Archive()  # type: ignore[call-arg]
 
 
-@flow(name="backup", flow_run_name=run_name)
+@flow(name="backup", flow_run_name=run_name, on_running=[claim])
 def backup(ask: Archive = IN_USE) -> State:
     """Write it beside those before, compare every hash, and remove the oldest beyond `operate.backup.keep`."""
     if why := given_way():

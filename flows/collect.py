@@ -10,11 +10,12 @@ from tasks.catch_up import given_way
 from tasks.job import Busy
 from tasks.keep import collect
 from tasks.names import run_name
+from tasks.orphans import claim
 
 LOOK = Collect()  # type: ignore[call-arg]
 
 
-@flow(name="gc", flow_run_name=run_name)
+@flow(name="gc", flow_run_name=run_name, on_running=[claim])
 def gc(ask: Collect = LOOK) -> State:
     """Say what would go by `retention`, or remove it. While a refresh is under way nothing is removed."""
     if why := given_way():

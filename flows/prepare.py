@@ -9,6 +9,7 @@ from tasks import announce
 from tasks.job import question_answered, resolve
 from tasks.live import warn
 from tasks.names import run_name
+from tasks.orphans import claim
 from tasks.prepare import make_base, make_editions, open_job, push_editions, show_funnel
 from tasks.room import check_prepare
 from tasks.versions import RemoteUnavailable, owed
@@ -16,7 +17,7 @@ from tasks.versions import RemoteUnavailable, owed
 EVERYTHING = Ask()
 
 
-@flow(name="prepare", flow_run_name=run_name)
+@flow(name="prepare", flow_run_name=run_name, on_running=[claim])
 def prepare(ask: Ask = EVERYTHING) -> dict[str, list[str]]:
     """Ingest, clean and pack what is new in every source, through DVC; push the editions; make the base."""
     root = Path.cwd()

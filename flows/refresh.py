@@ -24,6 +24,7 @@ from tasks.history import look_back, look_closer, remember
 from tasks.job import alone, latest, question_answered
 from tasks.names import run_name
 from tasks.origin import keep_origin, record_pointers
+from tasks.orphans import claim, crash
 from tasks.prepare import open_job
 from tasks.promote import conclude, headline, link_of, register
 from tasks.room import check_sweep, check_train
@@ -32,7 +33,7 @@ from tasks.zombies import bury
 DEFAULT = Ask()
 
 
-@flow(name="refresh", flow_run_name=run_name)
+@flow(name="refresh", flow_run_name=run_name, on_running=[claim])
 def refresh(ask: Ask = DEFAULT) -> State:
     """One whole refresh. Ends Completed with "nothing new" where text and parameters are those of the last one."""
     if why := given_way():
@@ -48,6 +49,7 @@ def refresh(ask: Ask = DEFAULT) -> State:
     check_train(job)
     keep_origin(job)
     bury()
+    crash(job.layout.root)
     with alone(job), tracking.run(job.line, f"refresh {started:%Y-%m-%d %H:%M}", kind="refresh") as run:
         tracking.lay_out(job.line, {name: corpus.role for name, corpus in job.corpora.items()})
         run.params(job.params)

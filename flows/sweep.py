@@ -7,13 +7,14 @@ from prefect import flow
 from ratoon.config import Ask
 from tasks.job import alone_or_within
 from tasks.names import run_name
+from tasks.orphans import claim
 from tasks.prepare import open_job
 from tasks.room import check_sweep
 from tasks.slots import gpu_slots
 from tasks.sweep import choose_ratio, run_proxies
 
 
-@flow(name="sweep", flow_run_name=run_name)
+@flow(name="sweep", flow_run_name=run_name, on_running=[claim])
 def sweep(ask: Ask, parent_run: str | None = None) -> dict[str, str | float]:
     """Train the proxies, fit the laws, choose the domain share of the target run."""
     job = open_job(Path.cwd(), ask)

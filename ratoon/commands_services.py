@@ -18,7 +18,7 @@ def up(asked: argparse.Namespace, root: Path) -> int:
     if asked.systemd:
         return systemd(asked, root)
     embedded(root)
-    from tasks import access, environment, launch, services, zombies
+    from tasks import access, environment, launch, orphans, services, zombies
     from tasks import status as state
 
     # A host that was not named is the one it had before; so is whether there is a login.
@@ -30,6 +30,7 @@ def up(asked: argparse.Namespace, root: Path) -> int:
         services.up(root, prefect_port=asked.prefect_port, mlflow_port=asked.mlflow_port, bind=bind, gpu=gpu)
         environment.apply(root)  # from here on the servers'
         zombies.bury()
+        orphans.crash(root)
         if told := state.pages_told(state.pages(root)):
             services.say("\n".join(told))
 

@@ -85,3 +85,47 @@ def test_a_store_that_is_away_is_no_reason_to_fail(monkeypatch, caplog, root):
     monkeypatch.setattr(tracking, "client", away)
     assert zombies.bury() == []
     assert "does not answer" in caplog.text
+
+
+# A refresh in small: a flow in a flow, both under way when it is killed.
+KILLED_FLOWS = """
+import time
+from prefect import flow
+from tasks.orphans import claim
+@flow(on_running=[claim])
+def train():
+    print("trains", flush=True)
+    time.sleep(600)
+@flow(on_running=[claim])
+def refresh():
+    train()
+refresh()
+"""
+
+
+def test_flow_runs_of_a_killed_process_are_crashed_at_once_and_those_of_a_living_one_go_on(tmp_path):
+    from prefect.client.orchestration import get_client
+    from prefect.settings import get_current_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    from tasks import orphans
+
+    def states():
+        with get_client(sync_client=True) as client:
+            return {run.state_name for run in client.read_flow_runs()}
+
+    with prefect_test_harness(server_startup_timeout=180):
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        env |= {"PREFECT_API_URL": str(get_current_settings().api.url)}
+        command = [sys.executable, "-c", KILLED_FLOWS]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=env)
+        assert process.stdout.readline().strip() == "trains"
+        assert orphans.crash(tmp_path) == []
+        assert states() == {"Running"}
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        assert len(orphans.crash(tmp_path)) == 2
+        assert states() == {"Crashed"}
+        assert orphans.crash(tmp_path) == []
+    assert not list((tmp_path / orphans.FOLDER).iterdir())
