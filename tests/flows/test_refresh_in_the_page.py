@@ -24,7 +24,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def services(new_project):
     project = new_project("page", 400_000, sweep={"tokens": 24_576}, train={"tokens": 49_152})
-    project.ratoon("up")
+    project.ratoon("up", "--prefect-port", "4410", "--mlflow-port", "5410")
     said = json.loads(project.ratoon("status", "--json").stdout)
     yield project, {item["name"]: item["address"] for item in said["services"]}
     project.ratoon("down")

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from planted_runs import observation
 
 from ratoon.config import ChooseConfig, ConfigError
 from ratoon.laws.decision.allocate import allocate
@@ -19,7 +20,6 @@ from ratoon.laws.decision.scarce import LONGEST, choose_scarce
 from ratoon.laws.equations.chinchilla import Chinchilla
 from ratoon.laws.equations.dcpt import DCPT
 from ratoon.laws.equations.repetition import effective_tokens
-from ratoon.records import Observation
 
 GENERAL = DCPT(E=1.9, A=0.3, a=0.3, B=0.05, n=0.5, b=0.3, C=0.25, e=0.1, c=0.4)
 DOMAIN = DCPT(E=0.6, A=0.3, a=0.3, B=0.5, n=0.5, b=0.5, C=1.0, e=0.02, c=0.3)
@@ -27,27 +27,6 @@ SIZES, RATIOS = (0.5e9, 1.8e9, 4e9), (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.95)
 HORIZONS = (1e9, 2e9, 4e9, 8e9)
 N, FINE = 1.8e9, np.linspace(0.1, 0.95, 8501)
 EXACT = {"bootstrap": 50, "law": "dcpt"}
-
-
-def observation(role, params, tokens, share, loss, **changes):
-    fields = {
-        "run": f"{params:g}-{share}-{tokens:g}",
-        "group": f"{params:g}-{share}",
-        "commit": None,
-        "config": "",
-        "model": "planted",
-        "params_non_embedding": int(params),
-        "tokens": int(tokens),
-        "share": share,
-        "learning_rate": 1e-4,
-        "step": 1,
-        "finished": True,
-        "evaluated": role,
-        "role": role,
-        "loss_nats": float(loss),
-        "bits_per_byte": None,
-    }
-    return Observation(**{**fields, **changes})
 
 
 @functools.cache

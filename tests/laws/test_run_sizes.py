@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from planted_runs import observation
 
 from ratoon.config import ChooseConfig
 from ratoon.laws.decision.choose import choose
@@ -12,31 +13,9 @@ from ratoon.laws.equations import warm
 from ratoon.laws.equations.dcpt import DCPT
 from ratoon.laws.fitting.fit import fit
 from ratoon.laws.tables.table import tabulate
-from ratoon.records import Observation
 
 DOMAIN = DCPT(E=0.6, A=0.3, a=0.3, B=0.5, n=0.5, b=0.5, C=1.0, e=0.02, c=0.3)
 GENERAL = DCPT(E=1.9, A=0.3, a=0.3, B=0.05, n=0.5, b=0.3, C=0.25, e=0.1, c=0.4)
-
-
-def observation(role, params, tokens, share, loss, **changes):
-    fields = {
-        "run": f"{params:g}-{share}-{tokens:g}",
-        "group": f"{params:g}-{share}",
-        "commit": None,
-        "config": "",
-        "model": "planted",
-        "params_non_embedding": int(params),
-        "tokens": int(tokens),
-        "share": share,
-        "learning_rate": 1e-4,
-        "step": 1,
-        "finished": True,
-        "evaluated": role,
-        "role": role,
-        "loss_nats": float(loss),
-        "bits_per_byte": None,
-    }
-    return Observation(**{**fields, **changes})
 
 
 def configure(**changes):

@@ -1,12 +1,9 @@
 """Promises of `ratoon deploy` and of what it sets up, against a real Prefect server."""
 
-import http.server
-import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,11 +17,24 @@ from prefect.events import emit_event
 from prefect.flow_engine import run_flow
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from prefect.states import Pending, Running
+from webhook_receiver import receiver
 
 from ratoon import config
 from ratoon.config import ConfigError
 from ratoon.layout import Layout
-from tasks import announce, automations, catch_up, deployments, notify, orphans, processes, services, slots, switches
+from tasks import (
+    announce,
+    automations,
+    catch_up,
+    deployments,
+    launch,
+    notify,
+    orphans,
+    processes,
+    services,
+    slots,
+    switches,
+)
 from tasks.job import alone, alone_or_within
 
 pytestmark = pytest.mark.slow
@@ -52,7 +62,7 @@ def project(tmp_path_factory):
     for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", notify.VARIABLE):
         os.environ.pop(name, None)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    server = services._start_prefect(root, processes.free_port(4300))
+    server = launch.prefect(root, processes.free_port(4400))
     try:
         services.wait(server, lambda _: None)
         api = f"{server.address}/api"
@@ -79,22 +89,8 @@ def client(told):
 @pytest.fixture
 def messages():
     """What a webhook receives: (path, body)."""
-    received = []
-
-    class Sink(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            received.append((self.path, json.loads(body)))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *arguments):
-            pass
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Sink)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/hook/{SECRET}", received
-    server.shutdown()
+    with receiver() as (address, received):
+        yield f"{address}/hook/{SECRET}", received
 
 
 def state_of(client):
@@ -127,9 +123,9 @@ def test_registering_twice_is_once_and_a_switch_of_the_page_stays(project, clien
 def test_the_form_on_the_server_offers_what_is_declared(client):
     refresh = client.read_deployment_by_name("refresh/default")
     fields = refresh.parameter_openapi_schema["definitions"]["Ask"]["properties"]
-    assert fields["base"]["anyOf"][0]["enum"] == ["nano", "smollm2-135m"]
-    assert fields["budget"]["anyOf"][0]["enum"] == ["default", "small"]
-    assert fields["sources"]["anyOf"][0]["items"]["enum"] == ["python-code", "python-docs"]
+    assert fields["base"]["enum"] == ["nano", "smollm2-135m"]
+    assert fields["budget"]["enum"] == ["default", "small"]
+    assert fields["sources"]["items"]["enum"] == ["python-code", "python-docs"]
     with pytest.raises(Exception, match="base"):
         client.create_flow_run_from_deployment(refresh.id, parameters={"ask": {"base": "nanno"}})
 
@@ -243,7 +239,7 @@ def test_a_place_whose_holder_never_began_is_given_back(client, monkeypatch):
 
 
 def test_a_server_started_again_remembers_who_holds_a_slot(project):
-    assert services._environment(project, {})["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"].endswith(".filesystem")
+    assert launch.surroundings(project, {})["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"].endswith(".filesystem")
 
 
 HOLD = """

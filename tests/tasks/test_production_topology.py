@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from hello_deployment import DEPLOYMENTS
 
 from tasks import processes
 
@@ -51,15 +52,6 @@ def hello() -> str:
         run.metrics({"loss_nats": 2.0}, step=1)
         mlflow.MlflowClient().log_text(run.id, "kept in the bucket", "note.txt")
     return run.id
-"""
-DEPLOYMENTS = """
-pull:
-  - prefect.deployments.steps.set_working_directory:
-      directory: "{{ $RATOON_ROOT }}"
-deployments:
-  - name: default
-    entrypoint: hello.hello
-    work_pool: {name: cpu}
 """
 pytestmark = pytest.mark.slow
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hello_deployment import DEPLOYMENTS
 
 from ratoon.config import ConfigError
 from tasks import environment, launch, logbook, processes, services, status
@@ -293,15 +294,6 @@ def hello() -> str:
     with tracking.run("line", "served", kind="refresh") as run:
         run.metrics({"loss_nats": 2.0}, step=1)
     return run.id
-"""
-DEPLOYMENTS = """
-pull:
-  - prefect.deployments.steps.set_working_directory:
-      directory: "{{ $RATOON_ROOT }}"
-deployments:
-  - name: default
-    entrypoint: hello.hello
-    work_pool: {name: cpu}
 """
 
 

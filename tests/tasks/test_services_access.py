@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hello_deployment import DEPLOYMENTS
 
 from ratoon.cli import main
 from ratoon.config import ConfigError
@@ -134,15 +135,6 @@ def hello() -> str:
         run.metrics({"loss_nats": 2.0}, step=1)
     print("written", run.id)
     return run.id
-"""
-DEPLOYMENTS = """
-pull:
-  - prefect.deployments.steps.set_working_directory:
-      directory: "{{ $RATOON_ROOT }}"
-deployments:
-  - name: default
-    entrypoint: hello.hello
-    work_pool: {name: cpu}
 """
 
 

@@ -2,6 +2,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
+from known_machine import GIB, line, machine
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
@@ -12,16 +13,10 @@ from ratoon.training import guard, loop
 from ratoon.training import probe as probe_module
 from ratoon.training.estimate import estimate, estimate_sweep, makespan
 from ratoon.training.group import Group, branches, group_tokens
-from ratoon.training.meter import Reading, ascend, at_rows
-from ratoon.training.probe import Probe, measure
+from ratoon.training.meter import ascend, at_rows
+from ratoon.training.probe import measure
 from ratoon.training.request import Portion, Request
 from ratoon.training.run import Run, train
-
-GIB = 2**30
-
-
-def line(rows, seconds, gib):
-    return Reading(rows=rows, seconds=seconds, peak_bytes=round(gib * GIB))
 
 
 @pytest.fixture
@@ -33,28 +28,7 @@ def request_for(request_for):
 @pytest.fixture
 def probe():
     """A machine where a row takes 1 s and 1 GiB over 2 GiB, an update 2 s, a held-out row 0.25 s, a checkpoint 5 s."""
-    return Probe(
-        device="CPU",
-        device_bytes=64 * GIB,
-        disk_free_bytes=1000 * GIB,
-        threads=2,
-        params=1000,
-        flops_per_token=6000,
-        forward_flops_per_token=2000,
-        weights_bytes=GIB // 2,
-        gradients_bytes=GIB // 2,
-        optimizer_bytes=GIB // 2,
-        methods_bytes=0,
-        process_bytes=GIB // 2,
-        start_seconds=10,
-        update_seconds=2,
-        passes=(line(1, 1, 3), line(2, 2, 4), line(4, 4, 6)),
-        evaluations=(line(1, 0.25, 2), line(40, 10, 2.5)),
-        held_out_rows=40,
-        held_out_at_once=40,
-        checkpoint=line(0, 5, 2.5),
-        checkpoint_bytes=2 * GIB,
-    )
+    return machine(1, 2, 4)
 
 
 def test_every_second_of_a_run_is_counted_once(request_for, probe):

@@ -3,6 +3,7 @@
 import forked
 import on_ranks
 import pytest
+from known_machine import GIB, line, machine
 
 from ratoon.config import TrainConfig
 from ratoon.config.mixture import Length, MixtureConfig
@@ -11,47 +12,20 @@ from ratoon.training import guard
 from ratoon.training import probe as probe_module
 from ratoon.training.estimate import estimate, estimate_sweep, group_steps
 from ratoon.training.group import Group, group_tokens
-from ratoon.training.meter import Reading
 from ratoon.training.probe import Probe, Shorter, tried
 from ratoon.training.ranks import joined
 from ratoon.training.stack_probe import StackProbe, try_stack
 from ratoon.training.stacked import Stack
 from tasks.estimate import one_process
 
-GIB = 2**30
 STEP = 8 * 16
-
-
-def line(rows, seconds, gib):
-    return Reading(rows=rows, seconds=seconds, peak_bytes=round(gib * GIB))
 
 
 @pytest.fixture
 def probe():
     """A machine where a row takes 1 s and 1 GiB over 2 GiB, an update 2 s; half as long cut in two, 1 s."""
-    return Probe(
-        device="CPU",
-        device_bytes=64 * GIB,
-        disk_free_bytes=1000 * GIB,
-        threads=2,
-        params=1000,
-        flops_per_token=6000,
-        forward_flops_per_token=2000,
-        weights_bytes=GIB // 2,
-        gradients_bytes=GIB // 2,
-        optimizer_bytes=GIB // 2,
-        methods_bytes=0,
-        process_bytes=GIB // 2,
-        start_seconds=10,
-        update_seconds=2,
-        passes=(line(1, 1, 3), line(2, 2, 4), line(8, 8, 10)),
-        evaluations=(line(1, 0.25, 2), line(40, 10, 2.5)),
-        held_out_rows=40,
-        held_out_at_once=40,
-        checkpoint=line(0, 5, 2.5),
-        checkpoint_bytes=2 * GIB,
-        shorter=(Shorter(parts=2, flops_per_token=5000, update_seconds=1, passes=(line(1, 0.5, 2.5), line(8, 4, 7))),),
-    )
+    half = Shorter(parts=2, flops_per_token=5000, update_seconds=1, passes=(line(1, 0.5, 2.5), line(8, 4, 7)))
+    return machine(1, 2, 8, shorter=(half,))
 
 
 GROWING = MixtureConfig(lengths=(Length(until=0.25, row_tokens=8),))

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from cut_off import train_in_two
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from ratoon.config import ConfigError, TrainConfig
 from ratoon.lm.head import plain_head
 from ratoon.lm.load import load_model
-from ratoon.training import checkpoint
 from ratoon.training.alone import put_back, snapshot
 from ratoon.training.group import Group, run_group
 from ratoon.training.loop import accumulate, new_step
@@ -173,18 +173,7 @@ def test_neutral_settings_are_plain_training_to_the_bit(request_for):
 @each_option
 def test_every_option_learns_and_resumes_where_it_was_cut_off(option, request_for, monkeypatch):
     whole = train(request_for("whole", evaluations=1, **option))
-    saves = []
-    save = checkpoint.save
-
-    def save_then_die(*args, **kwargs):
-        saves.append(save(*args, **kwargs))
-        if len(saves) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint, "save", save_then_die)
-    with pytest.raises(KeyboardInterrupt):
-        train(request_for("cut", evaluations=1, **option))
-    resumed = train(request_for("cut", evaluations=1, **option))
+    resumed = train_in_two(request_for("cut", evaluations=1, **option), monkeypatch)
     assert same(weights(whole), weights(resumed))
     losses = [o.loss_nats for o in whole.observations]
     assert losses == [o.loss_nats for o in resumed.observations]

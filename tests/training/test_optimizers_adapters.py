@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cut_off import train_in_two
 from safetensors.torch import load_file
 
 from ratoon.config import ConfigError
@@ -41,18 +42,7 @@ def digest(folder):
 def test_an_adapted_run_resumes_to_the_bit_and_releases_a_plain_model(option, request_for, tiny, monkeypatch):
     parent = digest(tiny / "model")
     whole = train(request_for("whole", evaluations=1, **option))
-    saves = []
-    save = checkpoint.save
-
-    def save_then_die(*args, **kwargs):
-        saves.append(save(*args, **kwargs))
-        if len(saves) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint, "save", save_then_die)
-    with pytest.raises(KeyboardInterrupt):
-        train(request_for("cut", evaluations=1, **option))
-    resumed = train(request_for("cut", evaluations=1, **option))
+    resumed = train_in_two(request_for("cut", evaluations=1, **option), monkeypatch)
     assert same(weights(whole), weights(resumed))
     assert [o.loss_nats for o in whole.observations] == [o.loss_nats for o in resumed.observations]
     assert digest(tiny / "model") == parent
