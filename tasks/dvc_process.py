@@ -62,8 +62,11 @@ def patiently(
 
 def call(root: Path, arguments: Sequence[str], report: Report | None) -> Said:
     """`python -m dvc` in a session of its own: ended with us, with all its stages."""
+    command = [sys.executable, "-m", "dvc", *arguments]
+    if arguments[0] == "repro":  # which has stages: these import once for all (ratoon/warm.py)
+        command = [sys.executable, "-m", "ratoon.warm", *command]
     process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", *arguments],
+        command,
         cwd=root,
         env=_environment(root),
         stdin=subprocess.DEVNULL,
