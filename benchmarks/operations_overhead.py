@@ -21,6 +21,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
@@ -101,13 +102,45 @@ def timed(words: list[str], folder: Path) -> Spent:
 # ---------------------------------------------------------------- the same without the three
 
 
+class Named(type):
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return cls
+
+    def __iter__(cls) -> Iterator[Any]:
+        return iter(())
+
+
+class Nothing(Exception, metaclass=Named):
+    """What a silent library has under any name: a function that does nothing, a class, an error that never comes."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        return None
+
+
 class Silent(ModuleType):
     """A library that answers to every name, and does nothing."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return lambda *args, **kwargs: None
+        return Nothing
+
+
+class SilentParts:
+    """Finder of every part of Prefect's that is not named below: one that does nothing."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        return ModuleSpec(name, SilentParts, is_package=True) if name.startswith("prefect.") else None
+
+    @staticmethod
+    def create_module(spec: ModuleSpec) -> ModuleType:
+        return Silent(spec.name)
+
+    @staticmethod
+    def exec_module(module: ModuleType) -> None: ...
 
 
 class Plain:
@@ -166,7 +199,8 @@ def without_the_three(root: Path) -> None:
     }
     for name, known in {**of_prefect, "tasks.tracking": of_mlflow}.items():
         sys.modules[name] = Silent(name)
-        vars(sys.modules[name]).update(known)
+        vars(sys.modules[name]).update(known, __path__=[])
+    sys.meta_path.insert(0, SilentParts)  # type: ignore[arg-type]
     import tasks
 
     tasks.tracking = sys.modules["tasks.tracking"]  # type: ignore[attr-defined]
