@@ -18,7 +18,8 @@ import torch
 from ratoon.config import ChooseConfig, Schedule, SweepConfig, TrainConfig
 from ratoon.laws.decision.choose import choose
 from ratoon.records import Observation, parent_losses
-from ratoon.training.group import Group, group_tokens, run_group
+from ratoon.training.group import run_group
+from ratoon.training.proxies import Group, group_tokens
 from ratoon.training.sweep import Corpus, Plan
 
 RATIOS = (0.1, 0.25, 0.4, 0.6, 0.8)

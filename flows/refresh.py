@@ -19,7 +19,6 @@ from ratoon.records import Verdict, read
 from tasks import announce, tracking
 from tasks.assess import build_suite
 from tasks.catch_up import given_way
-from tasks.estimate import check_budget
 from tasks.history import look_back, look_closer, remember
 from tasks.job import alone, latest, question_answered
 from tasks.names import run_name
@@ -36,6 +35,8 @@ DEFAULT = Ask()
 @flow(name="refresh", flow_run_name=run_name, on_running=[claim])
 def refresh(ask: Ask = DEFAULT) -> State:
     """One whole refresh. Ends Completed with "nothing new" where text and parameters are those of the last one."""
+    from tasks.estimate import check_budget  # with torch: the page hears that a run began before that is loaded
+
     if why := given_way():
         return Cancelled(message=why)
     started, seconds = datetime.now(UTC), dict[str, float]()

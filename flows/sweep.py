@@ -11,12 +11,13 @@ from tasks.orphans import claim
 from tasks.prepare import open_job
 from tasks.room import check_sweep
 from tasks.slots import gpu_slots
-from tasks.sweep import choose_ratio, run_proxies
 
 
 @flow(name="sweep", flow_run_name=run_name, on_running=[claim])
 def sweep(ask: Ask, parent_run: str | None = None) -> dict[str, str | float]:
     """Train the proxies, fit the laws, choose the domain share of the target run."""
+    from tasks.sweep import choose_ratio, run_proxies  # with torch and scipy: a run is said to begin before that
+
     job = open_job(Path.cwd(), ask)
     check_sweep(job)
     with alone_or_within(job):

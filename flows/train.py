@@ -5,7 +5,6 @@ from pathlib import Path
 from prefect import flow
 
 from ratoon.config import Ask
-from tasks.estimate import check_budget
 from tasks.job import alone_or_within
 from tasks.names import run_name
 from tasks.orphans import claim
@@ -18,6 +17,8 @@ from tasks.train import chosen_share, train_target
 @flow(name="train", flow_run_name=run_name, on_running=[claim])
 def train(ask: Ask, parent_run: str | None = None) -> dict[str, str]:
     """Continue the parent at the chosen ratio, or at the one asked for. A killed run resumes by itself."""
+    from tasks.estimate import check_budget  # with torch: a run is said to begin before that is loaded
+
     job = open_job(Path.cwd(), ask)
     check_budget(job)
     check_train(job)

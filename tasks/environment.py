@@ -15,6 +15,14 @@ from tasks import access, processes
 # What we set, as JSON: a later call, or a child of this process, may set it anew without touching a person's own. The
 # values are kept too: a variable that has since become another is a person's.
 OURS = "RATOON_DEFAULTS"
+# Of Prefect's API where no server runs: it lives as long as one command, and nobody fills in a form there. The types of
+# blocks that it would write down first are some hundred requests; `ratoon up` has them written, and so must not be told
+# that they are, as Prefect's memo of it would.
+EMBEDDED = {
+    "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
+    "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+}
 PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
@@ -64,7 +72,7 @@ def prepare(root: Path, environ: Mapping[str, str] | None = None) -> dict[str, s
     if any(name in given for name in PROXIES):
         wanted |= {"NO_PROXY": f"{processes.HOST},localhost", "no_proxy": f"{processes.HOST},localhost"}
     if "PREFECT_API_URL" not in wanted and ("PREFECT_API_URL" not in given or "PREFECT_API_URL" in ours):
-        wanted["PREFECT_SERVER_EPHEMERAL_ENABLED"] = "true"
+        wanted |= EMBEDDED
     chosen = {name: value for name, value in wanted.items() if name not in given or name in ours}
     # A login is given on beside our record of what we set: one place more would be one too many for a secret.
     record = json.dumps(chosen, sort_keys=True)

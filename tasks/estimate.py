@@ -7,9 +7,9 @@ from ratoon import config, records
 from ratoon.config import ConfigError
 from ratoon.training import guard
 from ratoon.training.estimate import Estimate, SweepEstimate, estimate, estimate_sweep
-from ratoon.training.group import Group, group_tokens
 from ratoon.training.growth import start
 from ratoon.training.probe import Probe, measure, way_of
+from ratoon.training.proxies import Group, group_tokens
 from ratoon.training.request import Request
 from ratoon.training.stack_probe import StackProbe, measure_stack
 from ratoon.training.stacked import Bundle, bundles

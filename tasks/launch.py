@@ -20,8 +20,9 @@ NOT_THEIRS = ("RATOON_LIVE", environment.OURS, "PREFECT_SERVER_EPHEMERAL_ENABLED
 
 def surroundings(root: Path, services: Mapping[str, Service]) -> dict[str, str]:
     """For servers and workers: fixed addresses, and logs that say what happens."""
-    changed = {**os.environ, **environment.prepare(root)}
-    for name in NOT_THEIRS:
+    ours = environment.prepare(root)
+    changed = {**os.environ, **ours}
+    for name in (*NOT_THEIRS, *(environment.EMBEDDED.keys() & ours.keys())):
         changed.pop(name, None)
     changed |= {
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ratoon.config import Base, Files, Source
 from ratoon.layout import Layout
-from ratoon.training.checkpoint import KEEP
+from ratoon.training.disk import KEEP
 from tasks.disk import bytes_of, room
 from tasks.job import Job
 

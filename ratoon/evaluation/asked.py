@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratoon.config import ConfigError
-from ratoon.evaluation.likelihood import Branch, Row
 from ratoon.evaluation.taskfile import lines_of
 
 if TYPE_CHECKING:
@@ -21,6 +20,21 @@ if TYPE_CHECKING:
 
 AT_ONCE = 1024  # texts handed to the tokenizer
 Item = dict[str, Any]
+
+
+class Branch(NamedTuple):
+    owner: int  # the request its nats are added to
+    tokens: Sequence[int]
+
+
+class Row(NamedTuple):
+    context: Sequence[int]
+    branches: tuple[Branch, ...]
+
+    @property
+    def length(self) -> int:
+        """Tokens read: the last of a branch only has to be foretold."""
+        return len(self.context) + sum(len(branch.tokens) - 1 for branch in self.branches)
 
 
 class Asked(NamedTuple):

@@ -10,7 +10,6 @@ from typing import NamedTuple, Protocol
 import pyarrow as pa
 
 from ratoon.config.arms import FewShot, Retrieved
-from ratoon.evaluation import bm25
 from ratoon.evaluation.passages import rank
 from ratoon.evaluation.shelf import Copies, Shelf, shelve, text_bytes, training_files, whole_documents
 from ratoon.evaluation.suite import Task
@@ -115,6 +114,8 @@ class Nearest:
     """Passages that share most with the text so far, the nearest last. What comes after it is never looked at."""
 
     def __init__(self, tray: Tray, asked: Retrieved) -> None:
+        from ratoon.evaluation import bm25
+
         self.tray, self.asked = tray, asked
         self.before_tokens = asked.query_tokens
         self.index = bm25.build(pa.array(tray.shelf.texts, pa.large_string()), asked.k1, asked.b)

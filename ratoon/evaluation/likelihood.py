@@ -14,12 +14,13 @@ and logits of `logit_bytes` at once. Silent about models that read with an encod
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ratoon.evaluation.asked import Branch, Row
 from ratoon.evaluation.branches import can_branch, mask_of
 from ratoon.lm.head import plain_head
 from ratoon.lm.lean_layers import leaned_to_score
@@ -38,21 +39,6 @@ LEAST_ROWS = 128  # below it a matrix product no longer fills the cores
 LONGEST_ROW = 4  # of contexts: branches beyond begin another row, as the mask grows with the square
 
 Report = Callable[[int], None]  # branches read
-
-
-class Branch(NamedTuple):
-    owner: int  # the request its nats are added to
-    tokens: Sequence[int]
-
-
-class Row(NamedTuple):
-    context: Sequence[int]
-    branches: tuple[Branch, ...]
-
-    @property
-    def length(self) -> int:
-        """Tokens read: the last of a branch only has to be foretold."""
-        return len(self.context) + sum(len(branch.tokens) - 1 for branch in self.branches)
 
 
 class Reader:

@@ -12,16 +12,18 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from ratoon.config import ConfigError
 from ratoon.evaluation.answers import is_correct, is_valid
 from ratoon.evaluation.asked import Item, identity
-from ratoon.evaluation.generate import Output
 from ratoon.evaluation.suite import Task
 from ratoon.records import Record
+
+if TYPE_CHECKING:
+    from ratoon.evaluation.generate import Output
 
 TRUNCATED = "truncated"  # in the metadata of the file
 Found = list[dict[str, Any]]
@@ -60,7 +62,7 @@ def choice(items: Sequence[Item], nats: Sequence[float]) -> Found:
     return found
 
 
-def generation(items: Sequence[Item], outputs: Sequence[Output]) -> Found:
+def generation(items: Sequence[Item], outputs: "Sequence[Output]") -> Found:
     return [
         {
             **identity(item, item["prompt"], str(item["answers"])),

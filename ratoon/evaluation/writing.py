@@ -8,7 +8,6 @@ from ratoon.config import AssessConfig, GenerationConfig, Role
 from ratoon.corpus.tokenizer import tokenizer_digest
 from ratoon.evaluation import asked, copying, health
 from ratoon.evaluation.calibration import Calibration, calibrated
-from ratoon.evaluation.generate import Draw, Output, Prompt, Writer
 from ratoon.evaluation.harness import Precision, Scores, at_most, fits
 from ratoon.evaluation.health import Health, Validity, Values, Writing
 from ratoon.evaluation.suite import Suite, choose
@@ -18,6 +17,8 @@ from ratoon.stream.rows import Rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from ratoon.evaluation.generate import Draw, Output
 
 CHARS = 8  # of a text per token that is tokenised: more than any tokenizer needs on average
 LEAST_CHARS = 2  # shorter per token than this, a text is not even tokenised
@@ -71,6 +72,8 @@ def assess(
 def write(
     models: Models, places: Mapping[str, Place], config: AssessConfig, asked_for: GenerationConfig, out: Path
 ) -> dict[str, Any]:
+    from ratoon.evaluation.generate import Draw
+
     tokenizer = load_tokenizer(models.parent)
     sizes = room(asked_for, models.row_tokens)
     begun = [
@@ -119,7 +122,9 @@ def beginnings(
     return found[:count]
 
 
-def continue_all(models: Models, path: Path, begun: Sequence[Begun], tokens: int, draw: Draw) -> list[Output]:
+def continue_all(models: Models, path: Path, begun: Sequence[Begun], tokens: int, draw: "Draw") -> "list[Output]":
+    from ratoon.evaluation.generate import Prompt, Writer
+
     tokenizer = load_tokenizer(path)
     prompts = [each.prompt for each in begun]
     if tokenizer_digest(path) != tokenizer_digest(models.parent):
@@ -133,7 +138,7 @@ def continue_all(models: Models, path: Path, begun: Sequence[Begun], tokens: int
         return writer.write([Prompt([prefix, *prompt], tokens) for prompt in prompts], draw)
 
 
-def alike(models: Models, tokenizer: "PreTrainedTokenizerBase", outputs: dict[str, list[Output]]) -> None:
+def alike(models: Models, tokenizer: "PreTrainedTokenizerBase", outputs: "dict[str, list[Output]]") -> None:
     """Outputs of two tokenizers as tokens of the parent's: else their measures would be of two kinds."""
     if tokenizer_digest(models.parent) == tokenizer_digest(models.candidate):
         return
@@ -145,7 +150,7 @@ def alike(models: Models, tokenizer: "PreTrainedTokenizerBase", outputs: dict[st
 def measured(
     tokenizer: "PreTrainedTokenizerBase",
     begun: Sequence[Begun],
-    outputs: Mapping[str, Sequence[Output]],
+    outputs: "Mapping[str, Sequence[Output]]",
     rows: Sequence[Rows],
     searched_tokens: int,
 ) -> dict[str, list[Values]]:
@@ -183,7 +188,7 @@ def keep(
     out: Path,
     tokenizer: "PreTrainedTokenizerBase",
     begun: Sequence[Begun],
-    outputs: Mapping[str, Sequence[Output]],
+    outputs: "Mapping[str, Sequence[Output]]",
     values: Mapping[str, Sequence[Values]],
 ) -> None:
     """A row per prompt: the texts and their measures, so that every mean can be looked into."""

@@ -10,7 +10,6 @@ from ratoon.config import Declared
 from ratoon.records import Record
 from ratoon.training.pool import asked, map_processes
 from ratoon.training.request import Request, Result
-from ratoon.training.run import train
 from ratoon.training.sweep import tokens_written
 
 
@@ -49,4 +48,6 @@ def run_batch(
 
 
 def train_here(request: Request) -> Result:
+    from ratoon.training.run import train
+
     return train(request, asked)

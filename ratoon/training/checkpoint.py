@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from ratoon.config import ConfigError
 from ratoon.lm.adapters import adapter_tensors, is_adapted, load_adapter
 from ratoon.training import shards
-from ratoon.training.disk import check_room, discard, flush_names, letter
+from ratoon.training.disk import KEEP, check_room, discard, flush_names, letter
 from ratoon.training.staging import Staging, Writer, short_of_memory
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from ratoon.training.loop import State
 
-KEEP = 2
 MANIFEST = "manifest.json"
 ADAPTER = "adapter.safetensors"
 Tensors = dict[str, torch.Tensor]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+KEEP = 2  # checkpoints of a run that stay
+
 
 def letter(error: OSError | SafetensorError, final: Path) -> OSError:
     """safetensors tells a full disk with an exception of its own, the system's number inside its text."""

@@ -21,9 +21,9 @@ from ratoon.config.budget import Budget
 from ratoon.records import Record
 from ratoon.stream.lengths import Lengths
 from ratoon.training.checkpoint import KEEP
-from ratoon.training.group import Group, branches, group_tokens
 from ratoon.training.meter import at_rows
 from ratoon.training.probe import Probe
+from ratoon.training.proxies import Group, branches, group_tokens
 from ratoon.training.request import Request
 from ratoon.training.run import evaluated_steps, evaluation_steps
 from ratoon.training.schedules import decay_start

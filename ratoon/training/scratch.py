@@ -8,7 +8,6 @@ from ratoon.config import Base, Schedule, Scratch, TrainConfig
 from ratoon.lm.base import copy_tokenizer, weights_folder
 from ratoon.lm.llama import new_llama
 from ratoon.lm.load import load_tokenizer
-from ratoon.training import checkpoint
 from ratoon.training.batch import BatchRequest, BatchResult
 from ratoon.training.request import Request
 from ratoon.training.sweep import Corpus, portions
@@ -63,9 +62,11 @@ def one(base: Base, root: Path, tokenizer: Path, corpora: dict[str, Corpus], hel
 
 def keep(bases: list[Base], root: Path, result: BatchResult) -> None:
     """Final checkpoints as the bases' weights folders, without the optimizers' state."""
+    from ratoon.training.checkpoint import MANIFEST
+
     for base, made in zip(bases, result.results, strict=True):
         final = weights_folder(root, base)
         beside = final.with_name(f".{final.name}")
         shutil.rmtree(beside, ignore_errors=True)
-        shutil.copytree(Path(made.model), beside, ignore=shutil.ignore_patterns("state", checkpoint.MANIFEST))
+        shutil.copytree(Path(made.model), beside, ignore=shutil.ignore_patterns("state", MANIFEST))
         beside.replace(final)

@@ -28,10 +28,11 @@ from ratoon.config import ConfigError, TrainConfig
 from ratoon.lm.lean_layers import make_plain
 from ratoon.lm.load import pick_device
 from ratoon.records import Observation
-from ratoon.training.group import Group, Walk, branch, branches, run_group, table_of, trunk_request
+from ratoon.training.group import Walk, branch, run_group, trunk_request
 from ratoon.training.journal import Report
 from ratoon.training.loop import IGNORE, labels, new_step, parts, precision
 from ratoon.training.model import drops_out
+from ratoon.training.proxies import Group, branches, table_of
 from ratoon.training.rollback import Spiked
 from ratoon.training.run import Run
 from ratoon.training.schedules import learning_rate

@@ -1,7 +1,7 @@
 """Proxy runs over ratio x size x tokens, and where asked x learning rate x schedule: what laws are fitted on.
 
-What one group is and how it is run: group.py. Groups run side by side, each in a process of its own or several as one
-stack of weights (stacked.py).
+What one group is: proxies.py; how it is run: group.py. Groups run side by side, each in a process of its own or several
+as one stack of weights (stacked.py).
 """
 
 import hashlib
@@ -20,12 +20,11 @@ from ratoon.config import ChooseConfig, ConfigError, Declared, Role, Schedule, S
 from ratoon.corpus.packed import read_index
 from ratoon.lm.load import pick_device
 from ratoon.training.faults import Ended
-from ratoon.training.group import Group, branches, group_tokens, limited, run_group, stopped, table_of, tokens_run
 from ratoon.training.hopeless import Bound
 from ratoon.training.pool import map_processes
+from ratoon.training.proxies import Group, branches, group_tokens, limited, stopped, table_of, tokens_run
 from ratoon.training.request import Portion, Request, Trunk
 from ratoon.training.shortest import check_shortest
-from ratoon.training.stacked import bundles, run_bundle
 from ratoon.training.swept import SweepResult, check_measured, merge
 from ratoon.training.trunk import go_on
 
@@ -40,7 +39,6 @@ __all__ = [
     "limited",
     "merge",
     "portions",
-    "run_group",
     "run_sweep",
     "tokens_written",
 ]
@@ -219,6 +217,8 @@ def run_sweep(
     done = Path(request.out) / "result.json"
     if done.exists():
         return records.read(done, SweepResult)
+    from ratoon.training.stacked import bundles, run_bundle
+
     total = sum(group_tokens(group) for group in request.groups)
     folders = [Path(group.request.out) for group in request.groups]
 

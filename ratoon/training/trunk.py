@@ -10,15 +10,11 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors.torch import load_file
-
 from ratoon import records
 from ratoon.config import ConfigError, Schedule, TrainConfig
 from ratoon.config.schedule import Anneal, Constant, Infinite, Tailed, Wsd, WsdS
 from ratoon.lm.load import check_weights
 from ratoon.records import Observation
-from ratoon.training import checkpoint
-from ratoon.training.optimizers import is_pure, kept_as
 from ratoon.training.request import Request, Result, Trunk
 from ratoon.training.schedules import decay_start, learning_rate
 
@@ -41,6 +37,8 @@ def keep_at(request: Request) -> int | None:
 
 def keep(run: "Run", folder: Path) -> Trunk:
     """The run's state as its trunk in `folder`, and what the next needs to know of it."""
+    from ratoon.training import checkpoint
+
     request, state = run.request, run.state
     tokens = state.step * request.step_tokens
     checkpoint.save(state, folder, tokenizer=Path(request.model), identity=request.identity(), tokens=tokens)
@@ -67,6 +65,8 @@ def kept_in(folder: Path) -> Trunk | None:
 
 def memory_of(recipe: TrainConfig) -> str:
     """What decides the shape of an optimizer's state: of another it can make nothing."""
+    from ratoon.training.optimizers import is_pure, kept_as
+
     asked = recipe.optimizer
     name = f"galore of rank {asked.galore.rank}" if asked.name == "galore" else asked.name
     return f"{name}, moments in {kept_as(recipe)}, precision {'bf16_pure' if is_pure(recipe) else 'fp32 or bf16'}"
@@ -127,6 +127,8 @@ def beginning(request: Request) -> Path:
     """The directory whose weights the run begins with. Raises ConfigError for a trunk that is not the one named."""
     if request.trunk is None:
         return Path(request.model)
+    from ratoon.training import checkpoint
+
     folder = Path(request.trunk.folder)
     if not checkpoint.is_whole(folder):
         raise ConfigError(f"{folder}: the trunk to be continued is gone or cut short; set train.trunk: keep")
@@ -144,6 +146,10 @@ def beginning(request: Request) -> Path:
 def take_up(run: "Run") -> None:
     """The optimizer's moments of the trunk whose weights the run began with."""
     if run.request.trunk is not None:
+        from safetensors.torch import load_file
+
+        from ratoon.training import checkpoint
+
         path = Path(run.request.trunk.folder) / "state" / "optimizer.safetensors"
         tensors = {key: value for key, value in load_file(path).items() if "/" in key}  # without the random state
         checkpoint.restore_optimizer(run.state, tensors)
@@ -153,6 +159,8 @@ def evaluate_parent(run: "Run", *, name: str, group: str) -> list[Observation]:
     """The rows of 0 tokens: always of the parent as it was released, which is what every loss is held against."""
     if run.request.trunk is None:
         return run.evaluate(run=name, group=group, finished=False)
+    from ratoon.training import checkpoint
+
     begun = {key: value.clone() for key, value in run.model.state_dict().items()}
     checkpoint.load_weights(run.model, Path(run.request.model))
     found = run.evaluate(run=name, group=group, finished=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks import environment, processes
+from tasks import environment, launch, processes
 from tasks.processes import Service
 
 
@@ -34,8 +34,20 @@ def test_without_services_everything_is_embedded_in_the_project(tmp_path):
     assert found["MLFLOW_TRACKING_URI"] == f"sqlite:///{tmp_path}/.ratoon/mlflow.db"
     assert found["PREFECT_HOME"] == f"{tmp_path}/.ratoon/prefect"
     assert found["PREFECT_SERVER_EPHEMERAL_ENABLED"] == "true"
+    # A memo of types that were not written would keep `ratoon up` from writing them.
+    assert found["PREFECT_API_BLOCKS_REGISTER_ON_START"] == "false"
+    assert found["PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION"] == "false"
     assert int(found["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"]) == 180
     assert "PREFECT_API_URL" not in found
+
+
+def test_servers_write_down_what_an_embedded_api_leaves_out(tmp_path, monkeypatch):
+    for name in environment.EMBEDDED:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    assert not environment.EMBEDDED.keys() & launch.surroundings(tmp_path, {}).keys()
+    monkeypatch.setenv("PREFECT_API_BLOCKS_REGISTER_ON_START", "false")  # a person's own
+    assert launch.surroundings(tmp_path, {})["PREFECT_API_BLOCKS_REGISTER_ON_START"] == "false"
 
 
 def test_what_a_person_has_set_wins(tmp_path):

@@ -12,9 +12,9 @@ from ratoon.report import estimate as words
 from ratoon.training import guard, loop
 from ratoon.training import probe as probe_module
 from ratoon.training.estimate import estimate, estimate_sweep, makespan
-from ratoon.training.group import Group, branches, group_tokens
 from ratoon.training.meter import ascend, at_rows
 from ratoon.training.probe import measure
+from ratoon.training.proxies import Group, branches, group_tokens
 from ratoon.training.request import Portion, Request
 from ratoon.training.run import Run, train
 

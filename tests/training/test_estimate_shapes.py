@@ -11,8 +11,8 @@ from ratoon.report import estimate as words
 from ratoon.training import guard
 from ratoon.training import probe as probe_module
 from ratoon.training.estimate import estimate, estimate_sweep, group_steps
-from ratoon.training.group import Group, group_tokens
 from ratoon.training.probe import Probe, Shorter, tried
+from ratoon.training.proxies import Group, group_tokens
 from ratoon.training.ranks import joined
 from ratoon.training.stack_probe import StackProbe, try_stack
 from ratoon.training.stacked import Stack

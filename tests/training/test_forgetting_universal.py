@@ -11,9 +11,10 @@ from transformers import AutoModelForCausalLM
 from ratoon.config import ConfigError
 from ratoon.config.forgetting import Forgetting
 from ratoon.training import checkpoint
+from ratoon.training.group import run_group
 from ratoon.training.release import released as finished
 from ratoon.training.run import Run, train
-from ratoon.training.sweep import Group, run_group
+from ratoon.training.sweep import Group
 
 STEP = 8 * 16
 METHODS = {

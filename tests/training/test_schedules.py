@@ -9,9 +9,10 @@ import pytest
 from ratoon.config import ConfigError, Schedule, TrainConfig, parse
 from ratoon.config.schedule import KINDS
 from ratoon.laws.equations.hyper import power_learning_rate
+from ratoon.training.group import run_group
 from ratoon.training.run import train
 from ratoon.training.schedules import decay_start, learning_rate, phases
-from ratoon.training.sweep import Group, group_tokens, run_group
+from ratoon.training.sweep import Group, group_tokens
 
 STEP_TOKENS = 2**20
 ROUNDING = 4e-16  # two roundings of a double

@@ -10,9 +10,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from ratoon.config import ConfigError, SweepConfig, TrainConfig
 from ratoon.stream.rows import Rows
 from ratoon.training.faults import GaveUp
-from ratoon.training.group import table_of
+from ratoon.training.group import run_group, table_of
 from ratoon.training.run import Run, train
-from ratoon.training.sweep import Corpus, Group, Plan, group_tokens, limited, portions, run_group, run_sweep
+from ratoon.training.sweep import Corpus, Group, Plan, group_tokens, limited, portions, run_sweep
 
 STEP = 8 * 16
 

@@ -15,7 +15,8 @@ from ratoon.config.faults import Spike
 from ratoon.training import __main__, checkpoint, group, pool
 from ratoon.training.batch import BatchRequest, BatchResult
 from ratoon.training.faults import ENDED, Ended, GaveUp
-from ratoon.training.group import Group, run_group, stopped, table_of, tokens_run
+from ratoon.training.group import run_group
+from ratoon.training.proxies import Group, stopped, table_of, tokens_run
 from ratoon.training.run import Run
 from ratoon.training.stacked import run_bundle
 from ratoon.training.sweep import SweepRequest, run_sweep

@@ -6,8 +6,9 @@ from ratoon import records
 from ratoon.config import ChooseConfig
 from ratoon.config.sweep import Hopeless
 from ratoon.records import Observation
-from ratoon.training.group import Group, group_tokens, run_group, stopped, tokens_run
+from ratoon.training.group import run_group
 from ratoon.training.hopeless import Bound, why_stop
+from ratoon.training.proxies import Group, group_tokens, stopped, tokens_run
 from ratoon.training.stacked import run_bundle
 from ratoon.training.sweep import SweepRequest, SweepResult, merge, run_sweep
 
