@@ -4,7 +4,7 @@
     python benchmarks/training_speed.py --model smollm2-135m --rows-per-step 4 --steps 2 --rounds 5
     python benchmarks/training_speed.py --width 128       # the same on a random model so wide
     python benchmarks/training_speed.py --ragged          # real documents: packed and kept apart, or padded
-    python benchmarks/training_speed.py --apart           # start-up and peak memory, each in a process of its own
+    python benchmarks/training_speed.py --apart           # start-up, peak memory, time, each in a process of its own
 
 Needs what `make demo` leaves in the project: data/rows and models/weights. Each round takes `--steps` updates with
 either, whichever goes first changing from round to round; the ratio is the median over rounds of one round's. Both
@@ -15,7 +15,9 @@ tensors in memory, no padding, no attention mask, and the same order; losses aft
 to the longest of its batch. What counts is tokens with a loss per second.
 
 The rate of matrix products is measured on the model's own shapes, each product of a step alone, one after the other, in
-every round anew; against it stands the step, both in processor time, which other work disturbs less.
+every round anew, into memory that is there already; against it stands the step, both in processor time, which other
+work disturbs less. Attention's are counted too (arXiv 2204.02311, appendix B), but only the half that a causal mask
+leaves; what is reckoned twice counts once.
 """
 
 import argparse
@@ -26,13 +28,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from training_products import of_attention, of_weights
 
 from ratoon import config
 from ratoon.config import Schedule, Scratch, TrainConfig
@@ -171,23 +173,6 @@ class Theirs:
         return time.perf_counter() - begun
 
 
-def products(model: Any, tokens: int) -> tuple[float, float]:
-    """(FLOPs of all matrix products of one update, processor seconds they take alone)."""
-    shapes = Counter((m.in_features, m.out_features) for m in model.modules() if isinstance(m, torch.nn.Linear))
-    flops, seconds = 0.0, 0.0
-    for (wide, out), count in shapes.items():
-        x, w, slope = torch.randn(tokens, wide), torch.randn(out, wide), torch.randn(tokens, out)
-        for product in (lambda x=x, w=w: x @ w.T, lambda w=w, s=slope: s @ w, lambda x=x, s=slope: s.T @ x):
-            times = []
-            for _ in range(5):
-                begun = time.process_time()
-                product()
-                times.append(time.process_time() - begun)
-            seconds += count * statistics.median(times)
-            flops += count * 2 * tokens * wide * out
-    return flops, seconds
-
-
 def ragged(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Tokens with a loss per second, on documents as they come."""
     stream, rows = mixture(asked.project, asked.model), asked.rows_per_step
@@ -225,15 +210,18 @@ def speed(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     ours = Ours(folder, stream, rows)
     theirs = Theirs(folder, stream, rows, total + 1)
     rates: dict[str, list[float]] = {"ratoon": [], "Trainer": []}
-    of_products, busy = list[float](), list[float]()
+    of_products, of_scores, busy = list[float](), list[float](), list[float]()
     for one in (ours, theirs):
         one.steps(asked.warm)
     ours.waited = 0.0
     for number in range(asked.rounds):
         for one in (ours, theirs) if number % 2 else (theirs, ours):
             rates[one.name].append(asked.steps * tokens / one.steps(asked.steps))
-        flops, seconds = products(ours.state.model, tokens)
+        model, row_tokens = ours.state.model, stream.row_tokens
+        found = of_weights(model, rows, row_tokens), of_attention(model.config, rows, row_tokens)
+        flops, seconds = (sum(each) for each in zip(*found, strict=True))
         of_products.append(seconds * asked.steps / ours.busy)
+        of_scores.append(found[1][1] * asked.steps / ours.busy)
         busy.append(theirs.busy / ours.busy)
     ratios = [a / b for a, b in zip(rates["ratoon"], rates["Trainer"], strict=True)]
     mine = statistics.median(rates["ratoon"])
@@ -250,6 +238,7 @@ def speed(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "largest_difference_of_a_weight": apart,
         "share_of_a_step_waiting_for_rows": round(ours.waited * mine / (asked.steps * asked.rounds * tokens), 5),
         "share_of_the_rate_of_matrix_products": round(statistics.median(of_products), 3),
+        "of_that_attention": round(statistics.median(of_scores), 3),
         "gigaflops_of_matrix_products_alone": round(flops / seconds / 1e9, 1),
     }
 
@@ -274,13 +263,14 @@ def apart(asked: argparse.Namespace) -> dict[str, Any]:
             command = [sys.executable, __file__, "--alone", name]
             for option in ("project", "model", "rows_per_step", "steps", "threads"):
                 command += [f"--{option.replace('_', '-')}", str(getattr(asked, option))]
+            command += ["--width", str(asked.width)] if asked.width else []
             begun = time.perf_counter()
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if not done.stdout.strip():  # Trainer's process sometimes aborts at its very end, with all said
                 raise SystemExit(f"{' '.join(command)} ended with {done.returncode}\n{done.stderr[-2000:]}")
             kept.append({**json.loads(done.stdout.splitlines()[-1]), "process_seconds": time.perf_counter() - begun})
     return {
-        name: {key: round(statistics.median(one[key] for one in kept), 2) for key in kept[0]}
+        name: {key: round(statistics.median(one[key] for one in kept), 3) for key in kept[0]}
         for name, kept in found.items()
     }
 

@@ -9,6 +9,7 @@ from ratoon.lm.adapters import attach
 from ratoon.lm.load import load_model, pick_device
 from ratoon.lm.quantized import load_quantized
 from ratoon.training.activations import checkpoint_activations
+from ratoon.training.heap import keep_heap
 from ratoon.training.optimizers.groups import freeze
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ def open_model(path: Path, recipe: TrainConfig, *, sharded: bool = False) -> "Pr
     sharded  it is to be cut up over ranks: on the CPU, and from there block by block to a GPU, as one rank's may not
              hold all of it
     """
+    if pick_device(recipe.device).type == "cpu":
+        keep_heap()
     device = pick_device("cpu" if sharded else recipe.device)
     if recipe.adapter is not None and recipe.adapter.name == "qlora":
         model = load_quantized(path, device)
