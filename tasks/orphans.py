@@ -29,7 +29,7 @@ from prefect.states import Crashed
 from prefect.types._datetime import now
 
 from ratoon import records
-from tasks import owner
+from tasks import embedded, owner
 
 logger = logging.getLogger("ratoon")
 FOLDER = ".ratoon/flow-runs"
@@ -39,7 +39,8 @@ MANY = 200
 
 
 def claim(flow: Any, flow_run: FlowRun, state: Any) -> None:
-    """Hook of every flow: this process works on that run."""
+    """Hook of every flow: this process works on that run, and what it started ends with it."""
+    embedded.tie()
     folder = Path.cwd() / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     records.write_text(folder / f"{flow_run.id}.json", json.dumps(owner.own()._asdict()))

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks import environment, owner, tracking, zombies
+from tasks import embedded, environment, owner, tracking, zombies
 from tasks.tracking import TrackingUnavailable
 
 # A training in small: its run is open when it is killed.
@@ -129,3 +129,20 @@ def test_flow_runs_of_a_killed_process_are_crashed_at_once_and_those_of_a_living
         assert states() == {"Crashed"}
         assert orphans.crash(tmp_path) == []
     assert not list((tmp_path / orphans.FOLDER).iterdir())
+
+
+def test_the_api_that_a_killed_command_had_started_does_not_outlive_it(tmp_path):
+    if not hasattr(os, "pidfd_open"):
+        pytest.skip("it takes Linux to hear of another process's end")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API_URL")}
+    env |= {"PYTHONPATH": str(Path(__file__).parents[2]), "PREFECT_HOME": str(tmp_path / "prefect")}
+    env |= {"PREFECT_SERVER_EPHEMERAL_ENABLED": "true", "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"}
+    command = [sys.executable, "-c", KILLED_FLOWS]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=env)
+    assert process.stdout.readline().strip() == "trains"
+    (api,) = (child for child in psutil.Process(process.pid).children() if embedded.is_api(child))
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    psutil.wait_procs([api], timeout=120)
+    assert not api.is_running()
