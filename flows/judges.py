@@ -27,6 +27,5 @@ def judges(ask: Ask = LAST, seeds: tuple[int, ...] = ()) -> dict[str, str]:
     ):
         found = conclude_judges(study, [follow_seed(study, seed, run.id) for seed in seeds_of(study, seeds)])
         run.artifact(study.job.folder / RECORD)
-        run.artifact(study.job.folder / RECORD)
         tell_again(study.job, study.refresh)
     return {each.task: each.use for each in found.qualities}

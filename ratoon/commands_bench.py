@@ -122,6 +122,10 @@ def fetch(asked: argparse.Namespace, root: Path) -> int:
 
     benchmark = config.benchmark(root, asked.name)
     found = standard.fetch(benchmark, root)
-    said = f"{found.items:,} items of {found.task} ({found.dataset}) from {found.origin} in {benchmark.items}"
-    print(found.model_dump_json(indent=2) if asked.json else said)
+    if asked.json:
+        print(found.model_dump_json(indent=2))
+        return DONE
+    revision = f" at {found.revision}" if found.revision else ""
+    print(f"{found.items:,} items of {found.task} ({found.dataset}{revision}) from {found.origin} in {benchmark.items}")
+    print(f"sha256 {found.sha256}; `revision` and `sha256` in the declaration's form pin both")
     return DONE

@@ -240,7 +240,7 @@ def test_names_from_the_record_are_words_never_markup():
 def test_every_comparison_reason_and_warning_is_on_the_page():
     made = sample()
     words = re.sub(r"\s+", " ", read(made).words)
-    assert all(reason in words for reason in made.verdict.reasons)
+    assert all(wording.typeset(reason) in words for reason in made.verdict.reasons)
     assert all(warning in words for warning in made.choice.warnings)
     for c in made.verdict.comparisons:
         assert f"{c.source}{c.benchmark}, {c.items} items" in words

@@ -212,7 +212,7 @@ def test_a_number_links_to_the_file_of_its_items_where_that_file_is(page):
 def test_an_alarm_of_the_noise_record_is_an_alarm_on_the_page(page):
     at = page.index('<section id="noise"')
     found = words(page[at : page.index("</section>", at)])
-    assert "Alarm suffers 3.7 times as much" in found
+    assert "Alarm Suffers 3.7 times as much" in found
     assert "+0.046 (+0.036 to +0.056)" in found
 
 

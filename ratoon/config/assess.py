@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveInt
 
 from ratoon.config.declaration import Declared, Name, Share
 from ratoon.config.generation import GenerationConfig
@@ -54,8 +54,11 @@ class Unshown(Declared):
 
 
 class GateConfig(Declared):
+    # A margin without an end would let everything pass, and one that is no number nothing.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
     min_domain_gain: NonNegativeFloat = Field(
-        0.0, description="relative fall of domain bits per byte that must be shown to be exceeded"
+        0.0, lt=1, description="relative fall of domain bits per byte that must be shown to be exceeded"
     )
     max_general_loss: NonNegativeFloat = Field(
         0.02, description="relative rise of general bits per byte that must be shown not to be exceeded"

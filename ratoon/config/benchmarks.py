@@ -115,6 +115,18 @@ class LmEval(Declared):
     shots: NonNegativeInt | None = Field(None, description="examples before each question; none: as the task has it")
     most: PositiveInt | None = Field(None, description="items asked, chosen by hash; none: all")
     cache: str = Field("data/datasets", description="of the datasets library, for every fetch without a network")
+    revision: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{40}$",
+        description="commit of the dataset on the hub, never another; none: its newest",
+        exclude_if=lambda it: it is None,
+    )
+    sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="of items.jsonl, as fetched.json tells it: other items are refused; none: any",
+        exclude_if=lambda it: it is None,
+    )
 
 
 class Benchmark(Declared):

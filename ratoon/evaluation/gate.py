@@ -10,6 +10,7 @@ Refused: a demand is contradicted, or what must be there is missing or invalid. 
 promote.unshown says whether to refuse or to ask a person.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -78,10 +79,29 @@ class AtLimit(NamedTuple):
 
 
 def tested(comparisons: Sequence[Comparison], config: GateConfig) -> Iterator[Demand]:
-    tests = [at_limit(item, config) for item in comparisons]
+    """What is no number is tested against nothing: it refuses, and takes no part in adjusting the others."""
+    for item in comparisons:
+        if not finite(item):
+            yield Demand(
+                kind="measured",
+                benchmark=item.benchmark,
+                source=item.source,
+                state="not shown",
+                answer="refuse",
+                reason=f"{item.benchmark} on {item.source}: its difference is not a number, so nothing was measured",
+            )
+    tests = [at_limit(item, config) for item in comparisons if finite(item)]
     shown, broken = (statistics.holm([getattr(one, side) for one in tests]) for side in ("shown", "broken"))
     for one, p_shown, p_broken in zip(tests, shown, broken, strict=True):
         yield demand(one, p_shown, p_broken, len(tests), config)
+
+
+def finite(item: Comparison) -> bool:
+    change = item.relative or item.difference
+    numbers = [item.parent.value, item.candidate.value, change.value, change.low, change.high]
+    if item.tested:
+        numbers += [item.tested.value, item.tested.error, item.tested.freedom, item.tested.lean, item.tested.shift]
+    return all(map(math.isfinite, numbers))
 
 
 def at_limit(item: Comparison, config: GateConfig) -> AtLimit:

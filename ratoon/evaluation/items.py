@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import polars
 
 
+MOST_BITS = 1e6  # per byte: such a model has diverged, and powers of its losses have no digits left
+
+
 def key_of(task: Task) -> list[str]:
     """What names an item in both arms: where each is asked in its own prompt the hashes differ, and the ids do not."""
     return ["id", "document"] if task.prompts else ["doc_hash", "prompt_hash"]
@@ -44,26 +47,63 @@ def table(folder: Path, task: Task, columns: Sequence[str] = ()) -> "polars.Data
     weight = polars.col("bytes").cast(polars.Float64) if bits else polars.lit(1.0)
     file = folder / f"{task.name}.parquet"
     try:
-        found = polars.scan_parquet(file, glob=False)
+        read = polars.scan_parquet(file, glob=False)
         named = dict.fromkeys([*key_of(task), "document", *columns])
-        return found.select(*named, value=value, weight=weight).collect()
+        found = read.select(*named, value=value, weight=weight).collect()
     except (polars.exceptions.PolarsError, OSError) as error:
         raise ConfigError(
             f"{file}: per-item scores are missing or damaged: {error}; delete {folder} and assess again"
         ) from error
+    unsound = found.filter(~sound(task))
+    if unsound.height:
+        raise ConfigError(
+            f"{file}: {unsound.height} of {found.height} items have no score that can be: {examples(unsound)}; "
+            f"delete {folder} and assess again"
+        )
+    return found
+
+
+def sound(task: Task) -> "polars.Expr":
+    """Bits are not negative and no explosion, of one byte or more; an answer is right or wrong. Each has its names."""
+    import polars
+
+    value, weight = polars.col("value"), polars.col("weight")
+    bits = value.is_finite() & (value >= 0) & weight.is_finite() & (weight > 0) & (value < MOST_BITS * weight)
+    right = value.is_in([0.0, 1.0])
+    each = bits if task.metric == "bits_per_byte" else right
+    return each.fill_null(False) & polars.all_horizontal(polars.col(*key_of(task), "document").is_not_null())
+
+
+def examples(unsound: "polars.DataFrame", most: int = 3) -> str:
+    rows = unsound.head(most).select("document", "value", "weight").iter_rows()
+    return ", ".join(f"{value} over {weight} of document {document}" for document, value, weight in rows)
 
 
 def aligned(
     parent: "polars.DataFrame", candidate: "polars.DataFrame", task: Task
 ) -> tuple["polars.DataFrame", "polars.DataFrame"]:
-    """Both arms with the same item in the same row, found by its key; never by position."""
+    """Both arms with the same item in the same row, found by its key; never by position.
+
+    Raises ConfigError unless both have exactly the items of the task, each once, and mean the same by each.
+    """
     old, new = keys(parent, key_of(task)), keys(candidate, key_of(task))
     order_old, order_new = np.lexsort(old[::-1]), np.lexsort(new[::-1])
     first, second = [key[order_old] for key in old], [key[order_new] for key in new]
     again = len(old[0]) > 1 and bool(np.all([key[1:] == key[:-1] for key in first], axis=0).any())
     if again or not all(np.array_equal(a, b) for a, b in zip(first, second, strict=True)):
         raise ConfigError(apart(parent, candidate, task))
-    return parent[order_old], candidate[order_new]
+    if parent.height != task.items:
+        raise ConfigError(
+            f"{task.name}: {parent.height} items were scored and the suite has {task.items}; assess both models again"
+        )
+    one, other = parent[order_old], candidate[order_new]
+    differ = sum(int((one[name] != other[name]).sum()) for name in ("document", "weight"))
+    if differ:
+        raise ConfigError(
+            f"{task.name}: {differ} items are of another document or length for the candidate than for its parent; "
+            f"assess both models on one suite again"
+        )
+    return one, other
 
 
 def keys(found: "polars.DataFrame", key: list[str]) -> list[np.ndarray]:
@@ -78,9 +118,11 @@ def apart(parent: "polars.DataFrame", candidate: "polars.DataFrame", task: Task)
     key = key_of(task)
     only_old = parent.unique(key).join(candidate, on=key, how="anti").height
     only_new = candidate.unique(key).join(parent, on=key, how="anti").height
+    again = [arm.height - arm.n_unique(key) for arm in (parent, candidate)]
+    twice = f", {again[0]} of the parent's and {again[1]} of the candidate's stand there again" if any(again) else ""
     return (
         f"{task.name}: parent and candidate were not scored on the same items: {parent.height} and "
-        f"{candidate.height} items, {only_old} only of the parent, {only_new} only of the candidate; "
+        f"{candidate.height} items, {only_old} only of the parent, {only_new} only of the candidate{twice}; "
         f"assess both models on one suite again"
     )
 

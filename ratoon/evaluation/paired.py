@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ratoon.config import AssessConfig
+from ratoon.config import AssessConfig, ConfigError
 from ratoon.evaluation import statistics
 from ratoon.evaluation.items import aligned, check, documents, table
 from ratoon.evaluation.suite import Task, load
@@ -19,6 +19,9 @@ from ratoon.records import Comparison, Estimate, Interval, Outcome
 
 if TYPE_CHECKING:
     import polars
+
+
+LONE = 1 - 1e-9  # share of one document past which the others add nothing but rounding
 
 
 class Pairs(NamedTuple):
@@ -53,6 +56,7 @@ def compare(parent: Path, candidate: Path, suite: Path, config: AssessConfig) ->
 
 def comparison(parent: Path, candidate: Path, task: Task, config: AssessConfig) -> Comparison:
     pairs = join(table(parent, task), table(candidate, task), task)
+    comparable(pairs, task)
     found = effect(pairs, config, relative=task.metric == "bits_per_byte")
     return Comparison(
         benchmark=task.benchmark,
@@ -97,6 +101,19 @@ def join(parent: "polars.DataFrame", candidate: "polars.DataFrame", task: Task) 
     columns = [old["value"], new["value"], old["weight"]]
     sums = [np.bincount(place, weights=column.to_numpy(), minlength=len(names)) for column in columns]
     return Pairs(parent=sums[0], candidate=sums[1], weight=sums[2], items=old.height)
+
+
+def comparable(pairs: Pairs, task: Task) -> None:
+    """Refuse what has no spread: a difference is held against how it varies from document to document."""
+    bits = task.metric == "bits_per_byte"
+    base = pairs.parent if bits else pairs.weight
+    total = float(base.sum())
+    if len(base) < 2 or total <= 0 or float(base.max()) > LONE * total:
+        carried = "bits of the parent" if bits else "answers"
+        raise ConfigError(
+            f"{task.name}: nothing can be said of other documents: of the {len(base)} its items come from, one at most "
+            f"carries {carried} ({total:g} in all); give the benchmark items of more documents"
+        )
 
 
 def effect(pairs: Pairs, config: AssessConfig, relative: bool) -> Effect:

@@ -16,22 +16,19 @@ def asked_of(item: Comparison, config: GateConfig) -> tuple[Kind, Literal["refus
 
 
 def gain(item: Comparison, config: GateConfig) -> str:
-    asked = f"at least {config.min_domain_gain:.1%} lower" if config.min_domain_gain else "lower"
+    asked = f"at least {_limit(config.min_domain_gain).lstrip('+')}% lower" if config.min_domain_gain else "lower"
     return f"domain text {item.source}: bits per byte {_percent(_relative(item))}, asked for {asked}"
 
 
 def retention(item: Comparison, config: GateConfig) -> str:
-    allowed = f"allowed {config.max_general_loss:+.1%}"
+    allowed = f"allowed {_limit(config.max_general_loss)}%" if config.max_general_loss else "no rise allowed"
     return f"general text {item.source}: bits per byte {_percent(_relative(item))}, {allowed}"
 
 
 def benchmark(item: Comparison, config: GateConfig) -> str:
-    change = item.difference
-    points = f"{100 * change.value:+.1f} points [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
-    return (
-        f"{item.benchmark} on {item.source}: accuracy {item.parent.value:.1%} to {item.candidate.value:.1%}, {points}, "
-        f"allowed {-100 * config.max_benchmark_loss:+.1f}"
-    )
+    arms = f"accuracy {item.parent.value:.1%} to {item.candidate.value:.1%}"
+    allowed = f"allowed {_limit(-config.max_benchmark_loss)}" if config.max_benchmark_loss else "no fall allowed"
+    return f"{item.benchmark} on {item.source}: {arms}, {_hundredths(item.difference, ' points')}, {allowed}"
 
 
 SHORT: dict[str, Callable[[Comparison, GateConfig], str]] = {
@@ -72,4 +69,21 @@ def _relative(item: Comparison) -> Interval:
 
 
 def _percent(change: Interval) -> str:
-    return f"{100 * change.value:+.1f}% [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
+    return _hundredths(change, "%")
+
+
+def _hundredths(change: Interval, unit: str) -> str:
+    digits = decimals(change)
+    value, low, high = (f"{100 * x:+.{digits}f}" for x in (change.value, change.low, change.high))
+    return f"{value}{unit} [{low}, {high}]"
+
+
+def decimals(change: Interval) -> int:
+    """Of a change in hundredths: so many that its ends stay apart, and on the side of zero where they are."""
+    narrow = change.high - change.low < 0.002
+    return 2 if narrow or any(x and abs(100 * x) < 0.05 for x in (change.low, change.high)) else 1
+
+
+def _limit(x: float) -> str:
+    """In hundredths, with its sign; a small one is not shown as none."""
+    return f"{100 * x:+.1f}" if abs(100 * x) >= 0.05 else f"{100 * x:+.2g}"

@@ -2,9 +2,11 @@
 
 Once written, a suite needs neither lm-eval's 14,000 task files nor the dataset, and training text can be kept clear of
 the items. The dataset comes from a cache of the datasets library (form.cache, a folder for DVC), or from the hub where
-HF_HUB_OFFLINE is not set; then it is in that cache for the next time.
+HF_HUB_OFFLINE is not set; then it is in that cache for the next time. A declaration may pin both ends: the commit of
+the dataset, and the items that came of it.
 """
 
+import hashlib
 import importlib.metadata
 import json
 import logging
@@ -13,12 +15,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
 from ratoon.config import Benchmark, ConfigError, LmEval
-from ratoon.records import Record, read, write
+from ratoon.records import Record, read, write, write_text
 
 SEED = 1234  # lm-eval's own default for the draw of examples
 UNTIL = ["\n\n"]
@@ -33,41 +35,74 @@ class Fetched(Record):
     lm_eval: str = Field(description="version")
     shots: int
     items: int
+    revision: str | None = Field(None, description="commit of the dataset; None: not told")
+    sha256: str | None = Field(None, description="of items.jsonl; None: written by a release that did not keep it")
+
+
+class Loaded(NamedTuple):
+    task: Any  # lm-eval's, its dataset read
+    origin: Literal["cache", "hub"]
+    revision: str | None
 
 
 def fetch(benchmark: Benchmark, root: Path) -> Fetched:
     """Write the items of a benchmark of kind lm_eval to its folder.
 
-    Raises ConfigError for a task nobody knows, one whose answers are no choice, text or plain generation, and a
-    dataset that is in no cache and cannot be reached.
+    Raises ConfigError for a task nobody knows, one whose answers are no choice, text or plain generation, a dataset
+    that is in no cache and cannot be reached, and one that is not what is pinned; then what was there is untouched.
     """
     form = benchmark.form
     if not isinstance(form, LmEval):
         raise ConfigError(f"benchmark {benchmark.name!r}: of kind {form.kind}; only items of kind lm_eval are fetched")
-    task = load(form, root, benchmark.name)
+    task, origin, revision = load(form, root, benchmark.name)
+    check_revision(benchmark.name, form, origin, revision)
     shots = form.shots if form.shots is not None else task.config.num_fewshot or 0
-    lines = list(items(task, shots, benchmark.name))
-    path = root / str(benchmark.items)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-    beside.replace(path)
+    lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in items(task, shots, benchmark.name)]
+    text = "".join(lines)
     found = Fetched(
         task=form.task,
         dataset=" ".join(filter(None, (task.DATASET_PATH, task.DATASET_NAME))),
-        origin="cache" if offline() else "hub",
+        origin=origin,
         lm_eval=importlib.metadata.version("lm-eval"),
         shots=shots,
         items=len(lines),
+        revision=revision,
+        sha256=hashlib.sha256(text.encode()).hexdigest(),
     )
+    check_content(benchmark.name, form, found)
+    path = root / str(benchmark.items)
+    write_text(path, text)
     write(path.parent / "fetched.json", found)
     return found
 
 
+def check_revision(name: str, form: LmEval, origin: str, revision: str | None) -> None:
+    """The cache answers with what it has, also where the hub was asked for a commit and did not answer."""
+    if form.revision in (None, revision):
+        return
+    where = f"{form.cache} has" if origin == "cache" else "the hub gave"
+    raise ConfigError(
+        f"benchmark {name!r}: its dataset is pinned to revision {form.revision}, and {where} {revision}; nothing "
+        f"was written\n"
+        f"  fetch it where the hub can be reached (`HF_HUB_OFFLINE=0 ratoon bench fetch {name}`), or pin what is there"
+    )
+
+
+def check_content(name: str, form: LmEval, found: Fetched) -> None:
+    if form.sha256 in (None, found.sha256):
+        return
+    raise ConfigError(
+        f"benchmark {name!r}: its items are pinned to sha256 {form.sha256}, and those of {found.dataset} at revision "
+        f"{found.revision}, with {found.shots} examples, by lm-eval {found.lm_eval}, have {found.sha256}; nothing was "
+        f"written\n  find out what changed: the dataset, the number of examples, or lm-eval. If it is meant, pin the "
+        f"new one and raise `version`"
+    )
+
+
 def check_fetched(name: str, form: LmEval, folder: Path) -> None:
-    """Refuse items that were written for another task, or with another number of examples."""
+    """Refuse items that were written for another declaration, or are not what was written."""
     again = f"`ratoon bench fetch {name}` writes them, from the cache of datasets or the hub"
-    if not (folder / "fetched.json").exists():
+    if not (folder / "fetched.json").exists() or not (folder / "items.jsonl").exists():
         raise ConfigError(f"benchmark {name!r}: its items are not there; {again}")
     found = read(folder / "fetched.json", Fetched)
     if found.task != form.task or form.shots not in (None, found.shots):
@@ -75,6 +110,16 @@ def check_fetched(name: str, form: LmEval, folder: Path) -> None:
         raise ConfigError(
             f"benchmark {name!r}: asks for {form.task}{shots}, and its items are of {found.task} with {found.shots}; "
             f"{again}"
+        )
+    if form.revision not in (None, found.revision):
+        was = found.revision or "a revision that was not kept"
+        raise ConfigError(f"benchmark {name!r}: asks for revision {form.revision}, and its items are of {was}; {again}")
+    content = hashlib.sha256((folder / "items.jsonl").read_bytes()).hexdigest()
+    if (form.sha256 or found.sha256) not in (None, content):
+        pinned = "its declaration pins" if form.sha256 else "fetched.json tells"
+        raise ConfigError(
+            f"benchmark {name!r}: {folder / 'items.jsonl'} has sha256 {content}, and {pinned} "
+            f"{form.sha256 or found.sha256}: other items than were fetched; {again}"
         )
 
 
@@ -106,12 +151,12 @@ def task_file(name: str) -> Path:
     raise ConfigError(f"lm-eval {importlib.metadata.version('lm-eval')} has no task {name!r}; `lm-eval ls tasks`")
 
 
-def load(form: LmEval, root: Path, benchmark: str) -> Any:
+def load(form: LmEval, root: Path, benchmark: str) -> Loaded:
     from lm_eval.tasks import TaskManager
 
     path = task_file(form.task)
     cache = root / form.cache
-    with dataset_cache(cache):
+    with dataset_cache(cache), opened_at(form.revision) as opened:
         manager = TaskManager(include_path=str(path.parent), include_defaults=False)
         try:
             task: Any = manager.load([form.task])["tasks"][form.task]
@@ -120,18 +165,42 @@ def load(form: LmEval, root: Path, benchmark: str) -> Any:
     if form.shots is not None:
         task.set_config("num_fewshot", form.shots)
     task.set_fewshot_seed(seed=SEED)
-    return task
+    return Loaded(task, *opened[-1]) if opened else Loaded(task, "cache" if offline() else "hub", None)
 
 
 def missing(form: LmEval, cache: Path, benchmark: str, error: Exception) -> str:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    why = "HF_HUB_OFFLINE is set, so only the cache was looked at" if offline() else "the hub was asked"
+    why = "HF_HUB_OFFLINE is set, so only the cache was looked at" if offline() else "the hub was asked, then the cache"
     return (
         f"benchmark {benchmark!r}: the dataset of {form.task} was not found ({type(error).__name__}: {reason})\n"
         f"  {why}: {cache}\n"
         f"  fill it once where the hub can be reached: `HF_HUB_OFFLINE=0 ratoon bench fetch {benchmark}`, then carry "
         f"the folder here (`dvc add {form.cache}`, `dvc push`, `dvc pull`)"
     )
+
+
+@contextmanager
+def opened_at(commit: str | None) -> Iterator[list[tuple[Literal["cache", "hub"], str]]]:
+    """Datasets are opened at this commit of their repository; yields from where each came, and its commit.
+
+    The datasets library takes the newest copy of its cache, of whatever commit, where the hub does not answer, and
+    says so in its log alone.
+    """
+    from datasets import load as loading
+    from datasets.packaged_modules.cache.cache import Cache
+
+    former, opened = loading.load_dataset_builder, list[tuple[Literal["cache", "hub"], str]]()
+
+    def open_builder(*args: Any, **kwargs: Any) -> Any:
+        builder = former(*args, **(kwargs | {"revision": commit} if commit else kwargs))
+        opened.append(("cache" if isinstance(builder, Cache) else "hub", str(builder.hash)))
+        return builder
+
+    loading.load_dataset_builder = open_builder  # lm-eval has no way to hand a revision on to load_dataset
+    try:
+        yield opened
+    finally:
+        loading.load_dataset_builder = former
 
 
 @contextmanager

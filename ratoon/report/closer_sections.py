@@ -82,7 +82,8 @@ def probes(found: Probes) -> Iterator[Section]:
     ]
     old, new = found.parent.few_shot, found.candidate.few_shot
     if old and new:
-        name = f"Accuracy gained by {old.shots} solved items in front, {old.items:,} items"
+        shown = "one solved item" if old.shots == 1 else f"{old.shots} solved items"
+        name = f"Accuracy gained by {shown} in front, {old.items:,} items"
         rows.append((name, in_points(old.gain), in_points(new.gain), in_points(found.few_shot)))
     lead = "What a model makes of what stands before: a skill that continued training may wear away."
     table = Table("", ("", "Parent", "Candidate", "Change"), tuple(rows))
@@ -100,11 +101,13 @@ def noise(found: Sensitivity) -> Iterator[Section]:
         for each in found.rises
     )
     head = ("Noise, of the weights' spread", "Rise, parent", "Rise, candidate", "Ratio")
-    lead = f"Noise on the weights, {found.draws} draws on {found.documents} documents: a model that suffers more than "
-    lead += "its parent has been trained too long to be trained well again."
-    table = Table("Rise of the loss", head, rows)
-    alarms, notes = ((found.said,), ()) if found.alarm else ((), (found.said,))
-    yield Section("noise", "Shaken", lead, "noise.json", tables=(table,), notes=notes, alarms=alarms)
+    lead = f"By how much the loss rises when noise is added to the weights, {found.draws} draws on {found.documents} "
+    lead += "documents. It rises more, the longer a model was trained, and then the next training may harm it more; an "
+    lead += "alarm says where it rises far more than the parent's. No ratio: the parent's rise is too unsure."
+    table = Table("Rise in bits per byte", head, rows)
+    said = (f"{found.said[:1].upper()}{found.said[1:]}.",)
+    alarms, notes = (said, ()) if found.alarm else ((), said)
+    yield Section("noise", "Noise on the weights", lead, "noise.json", tables=(table,), notes=notes, alarms=alarms)
 
 
 def trajectory(found: Trajectory) -> Iterator[Section]:

@@ -16,6 +16,7 @@ def paragraph(refresh: Refresh) -> str:
         decided(refresh),
         changed(facts.headline(refresh, "domain"), "domain"),
         changed(facts.headline(refresh, "general"), "general"),
+        answered([item for item in refresh.verdict.comparisons if item.metric == "accuracy"]),
         took(refresh),
         following(refresh),
     ]
@@ -60,10 +61,31 @@ def range_of(item: Comparison) -> str:
     return f"bits per byte {wording.span(*ends)}"
 
 
+def answered(items: Sequence[Comparison]) -> str:
+    """How it does on questions; what got worse first."""
+    if not items:
+        return ""
+    if all(item.outcome == "tie" for item in items):
+        count = sum(item.items for item in items)
+        return f"It answers questions as well as its parent does, as far as {count:,} of them can tell."
+    said = {"loss": "worse", "win": "better", "tie": "as well, as far as can be told,"}
+    parts = []
+    for outcome, how in said.items():
+        found = [answers(item) for item in items if item.outcome == outcome]
+        parts += [f"{how} on {' and '.join(found)}"] if found else []
+    return f"Against its parent it answers questions {', '.join(parts)}."
+
+
+def answers(item: Comparison) -> str:
+    name = item.benchmark if item.benchmark == item.source else f"{item.benchmark} of {item.source}"
+    points = wording.points(item.difference.value, wording.digits_for(item.difference))
+    return f"{name} ({points.replace('pp', 'points')})"
+
+
 def took(refresh: Refresh) -> str:
     if not refresh.seconds:
         return ""
-    return f"It took {wording.duration(sum(refresh.seconds.values()))}."
+    return f"All of it took {wording.duration(sum(refresh.seconds.values()))}."
 
 
 def following(refresh: Refresh) -> str:

@@ -89,7 +89,7 @@ def _verdict(refresh: Refresh, beside: Beside) -> dict[str, Any]:
         "title": lead.TITLES[verdict.decision],
         "paragraph": lead.paragraph(refresh),
         "by_hand": lead.command(refresh),
-        "reasons": [(reason, said.get(reason)) for reason in verdict.reasons],
+        "reasons": [(wording.typeset(reason), said.get(reason)) for reason in verdict.reasons],
         "outcomes": verdict.outcomes,
         "scores_file": beside.address("assess/gate.json"),
     }

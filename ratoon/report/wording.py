@@ -1,9 +1,11 @@
 """Numbers as people read them. A number that was not measured says so; it never becomes 0."""
 
 import math
+import re
 from datetime import UTC, datetime
 from typing import TypeGuard
 
+from ratoon.evaluation.sentences import decimals
 from ratoon.records import Interval
 
 ABSENT = "not measured"
@@ -53,6 +55,11 @@ def share(x: float | None) -> str:
     return f"{100 * x:.3g}%" if known(x) else ABSENT
 
 
+def rate(x: float | None) -> str:
+    """A share of items, one decimal, so that ranges line up: 0.38 -> 38.0%."""
+    return f"{100 * x:.1f}%" if known(x) else ABSENT
+
+
 def error(x: float | None) -> str:
     """A relative error, two significant digits: 0.0031 -> 0.31%."""
     return f"{100 * x:.2g}%" if known(x) else ABSENT
@@ -72,13 +79,18 @@ def points(x: float | None, digits: int = 1) -> str:
 
 
 def digits_for(interval: Interval) -> int:
-    """Decimals of a percentage that keep an interval's ends apart."""
-    return 1 if interval.high - interval.low >= 0.002 else 2
+    """Decimals of a percentage that keep an interval's ends apart and on their side of zero, as the gate's reasons."""
+    return decimals(interval)
 
 
 def span(low: str, high: str) -> str:
     """A range; "to", because a dash before a minus sign cannot be read."""
     return low if low == high else f"{low} to {high}"
+
+
+def typeset(text: str) -> str:
+    """A sentence of the gate, which is plain ASCII in its record, with minus signs before its numbers."""
+    return re.sub(r"(?<=[\s\[(])-(?=\d)", MINUS, text)
 
 
 def duration(seconds: float | None) -> str:

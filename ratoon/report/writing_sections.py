@@ -25,28 +25,27 @@ def writing(found: Health) -> Section:
     tables = []
     for each in found.writing:
         known = [m for m in each.measures if m.name in SAID and (m.parent is not None or m.candidate is not None)]
-        rows = tuple(measured(item) for item in known)
+        rows = tuple(measured(item, each.prompts) for item in known)
         head = ("Measure", "Parent", "Candidate", "The text itself", "Change")
         tables.append(Table(f"{each.source}, {each.prompts} prompts", head, rows))
     if found.valid:
-        rows = tuple(
-            (f"{v.benchmark} on {v.source}", *map(wording.share, (v.parent, v.candidate))) for v in found.valid
-        )
+        rows = tuple((f"{v.benchmark} on {v.source}", *map(wording.rate, (v.parent, v.candidate))) for v in found.valid)
         tables.append(Table("Outputs in the form that was asked for", ("Benchmark", "Parent", "Candidate"), rows))
     said = f"Both models continued the same held-out texts, {found.tokens} tokens each." if found.tokens else ""
-    lead = f"{said} A change whose range holds 0 may be chance.".strip()
+    lead = f"{said} A change whose range holds 0 may be chance; it is over the prompts where both have a value.".strip()
     return Section("health", "How it writes", lead, "health.json", tables=tuple(tables))
 
 
-def measured(item: Measured) -> tuple[str, ...]:
+def measured(item: Measured, prompts: int) -> tuple[str, ...]:
+    name = SAID[item.name] + (f" (change: {item.prompts} prompts)" if 0 < item.prompts < prompts else "")
     if item.name == "length":
         values = [wording.ABSENT if x is None else f"{x:.1f}" for x in (item.parent, item.candidate, item.text)]
-        return (SAID[item.name], *values, with_ends(item.difference, 1))
-    values = [wording.share(x) for x in (item.parent, item.candidate)]
+        return (name, *values, with_ends(item.difference, 1))
+    values = [wording.rate(x) for x in (item.parent, item.candidate)]
     return (
-        SAID[item.name],
+        name,
         *values,
-        "–" if item.text is None else wording.share(item.text),
+        "–" if item.text is None else wording.rate(item.text),
         in_points(item.difference),
     )
 
@@ -63,11 +62,12 @@ def calibration(found: Health) -> Section:
         )
         for c in found.calibration
     )
-    head = ("Benchmark", "Items", "Error, parent", "Error, candidate", "Least by chance", "Overconfident by")
+    head = ("Benchmark", "Items", "Error, parent", "Error, candidate", "Error by chance", "Overconfident by")
     figures = tuple(
         Figure(f"{c.benchmark} on {c.source}", "domain", reliability(c, k)) for k, c in enumerate(found.calibration)
     )
-    lead = "A model that is 80% sure should be right eight times in ten. Filled: candidate; hollow: parent."
+    lead = "A model that is 80% sure should be right eight times in ten. Error: by how much it is off on average;"
+    lead += " one that deserves its confidence would still show the error by chance. Filled: candidate; hollow: parent."
     return Section("calibration", "How sure it is", lead, "health.json", figures, (Table("", head, rows),))
 
 
