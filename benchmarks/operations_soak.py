@@ -32,7 +32,7 @@ from operations_checks import check
 
 ROOT = Path(__file__).resolve().parents[1]
 ENDED = {0: "promoted", 3: "refused", 4: "asks"}
-CLEAN = {1, 2, 75, 130, *ENDED}  # a letter and an exit code; anything else is a crash
+CLEAN = {1, 2, 75, 130, 143, *ENDED}  # a letter and an exit code; anything else is a crash
 PARAMS = {
     "refresh": {"base": "nano", "sources": ["prose", "code"], "watch": ["notes"]},
     "prepare": {"bases": ["nano"], "held_out": {"share": 0.2, "max_tokens": 12_000, "min_documents": 5}},

@@ -8,9 +8,11 @@ With ratoon.cli_laws and ratoon.commands*, the one part of the package that reac
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import textwrap
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,9 @@ your own model: write models/bases/mine.yaml, then `ratoon refresh --base mine`
 
 def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(arguments)
+    before = signal.getsignal(signal.SIGTERM)
+    if before is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminated)
     try:
         if asked.anywhere:
             return asked.call(asked, nearest_root(asked.root))
@@ -55,9 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"ratoon: {error}", file=sys.stderr)
         return WRONG
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("ratoon: stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
     except BrokenPipeError:
         return DONE
     except Exception as error:
@@ -66,6 +71,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         said = full(error) or f"{type(error).__name__}: {error}\n  RATOON_TRACE=1 shows where"
         print(f"ratoon: {said}", file=sys.stderr)
         return FAILED
+    finally:
+        if before is signal.SIG_DFL and signal.getsignal(signal.SIGTERM) in (terminated, signal.SIG_IGN):
+            signal.signal(signal.SIGTERM, before)
+
+
+class Terminated(KeyboardInterrupt):
+    """A scheduler's Ctrl-C: what is under way ends as it would then, and says so."""
+
+
+def terminated(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what ends now must not be torn away
+    raise Terminated
 
 
 def full(error: BaseException) -> str | None:

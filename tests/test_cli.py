@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -153,3 +156,35 @@ def test_a_full_disk_is_told_with_its_room_and_what_to_do(words, tmp_path, monke
     assert "the disk is full" in said
     assert "MiB free" in said
     assert "ratoon gc" in said
+
+
+SLEEPS = """
+import sys, time
+from ratoon import cli, commands
+def call(asked, root):
+    try:
+        print("begun", flush=True)
+        time.sleep(600)
+    finally:
+        print("saved", flush=True)
+commands.show_report = call
+sys.exit(cli.main(["report"]))
+"""
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does_and_says_so(tmp_path):
+    (tmp_path / "params.yaml").write_text("{}")
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPS],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "begun\n"
+    process.terminate()
+    out, said = process.communicate()
+    assert out == "saved\n"
+    assert "the same command goes on from there" in said
+    assert process.returncode == 143
