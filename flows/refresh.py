@@ -20,6 +20,7 @@ from tasks import announce, tracking
 from tasks.assess import build_suite
 from tasks.catch_up import given_way
 from tasks.history import look_back, look_closer, remember
+from tasks.intact import check_intact
 from tasks.job import alone, latest, question_answered
 from tasks.names import run_name
 from tasks.origin import keep_origin, record_pointers
@@ -48,6 +49,7 @@ def refresh(ask: Ask = DEFAULT) -> State:
     check_budget(job)  # before the sweep too: what cannot end is not worth one
     check_sweep(job)
     check_train(job)
+    check_intact(job)
     keep_origin(job)
     bury()
     crash(job.layout.root)

@@ -13,6 +13,7 @@ import re
 import shutil
 import socket
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -41,6 +42,14 @@ def sha256(path: Path) -> str:
 
 def read_ledger(directory: Path) -> Ledger:
     return records.read(directory / LEDGER, Ledger)
+
+
+def damaged(directory: Path) -> list[Path]:
+    """Files that are not the bytes the ledger speaks of, or not there. All of it is read, by a thread for each core."""
+    known = read_ledger(directory).shards
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        same = pool.map(lambda name: (directory / name).is_file() and sha256(directory / name) == known[name], known)
+        return [directory / name for name, is_same in zip(known, same, strict=True) if not is_same]
 
 
 def shards(directory: Path, prefix: str = "") -> list[Path]:
