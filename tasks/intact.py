@@ -4,7 +4,6 @@ Every file of the editions a refresh reads is compared with the hash in its ledg
 over what the training will read anyway. A stage that runs again looks at its own files (ratoon/corpus/edition.py).
 """
 
-import logging
 from pathlib import Path
 
 from ratoon.config import ConfigError
@@ -12,8 +11,8 @@ from ratoon.corpus.edition import LEDGER, damaged
 from tasks import dvc_locks
 from tasks.dvc_process import patiently, reason
 from tasks.job import Job
+from tasks.live import warn
 
-logger = logging.getLogger("ratoon")
 WAIT_SECONDS = 600.0
 
 
@@ -41,4 +40,4 @@ def mend(root: Path, edition: str) -> None:
             f"--force {edition}` brings it from the remote, or remove {edition} and run `ratoon prepare`"
         )
     names = ", ".join(str(path.relative_to(root)) for path in found)
-    logger.warning("damaged on the disk, brought back from DVC's cache: %s", names)
+    warn(f"damaged on the disk, brought back from DVC's cache: {names}")
