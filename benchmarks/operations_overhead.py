@@ -1,6 +1,7 @@
 """What Prefect, MLflow and DVC cost a refresh, and how soon the page says that a run has begun.
 
 python benchmarks/operations_overhead.py overhead FOLDER [--pairs N]   a tiny refresh and its bare library calls
+python benchmarks/operations_overhead.py overhead FOLDER --demo        the same of the refresh of `make demo`
 python benchmarks/operations_overhead.py page FOLDER [--runs N]        from the form to the log, server and worker up
 
 Bare is the same functions in the same order in one process, with nothing in place of the three: no flow runs, no runs
@@ -60,8 +61,8 @@ class Spent(NamedTuple):
 # ---------------------------------------------------------------- a tiny project
 
 
-def project(folder: Path) -> Path:
-    """This checkout with two small sources and small budgets, a repository of its own."""
+def project(folder: Path, demo: bool = False) -> Path:
+    """This checkout with two small sources and small budgets, or as it is; a repository of its own."""
     shutil.rmtree(folder, ignore_errors=True)
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -70,6 +71,15 @@ def project(folder: Path) -> Path:
         if (ROOT / path).is_file() and not path.startswith(("tests/", "docs/")):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / path, folder / path)
+    if not demo:
+        shrink(folder)
+    own = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost"]
+    for words in (["init", "-q"], ["add", "-A"], [*own, "commit", "-qm", "a tiny project"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    return folder
+
+
+def shrink(folder: Path) -> None:
     params = yaml.safe_load((folder / "params.yaml").read_text())
     for section, changes in SMALL.items():
         params[section] |= changes
@@ -82,10 +92,6 @@ def project(folder: Path) -> Path:
     declared = yaml.safe_load(file.read_text())
     declared["weights"] |= TINY
     file.write_text(yaml.safe_dump({**declared, "family": []}))
-    own = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost"]
-    for words in (["init", "-q"], ["add", "-A"], [*own, "commit", "-qm", "a tiny project"]):
-        subprocess.run(["git", *words], cwd=folder, check=True)
-    return folder
 
 
 def timed(words: list[str], folder: Path) -> Spent:
@@ -233,7 +239,7 @@ def bare(root: Path) -> None:
     print(refresh())
 
 
-def overhead(folder: Path, pairs: int) -> None:
+def overhead(folder: Path, pairs: int, demo: bool) -> None:
     """One pair after the other, which of the two is first changing from pair to pair."""
     arms = {
         "refresh": ["-m", "ratoon", "refresh"],
@@ -242,7 +248,7 @@ def overhead(folder: Path, pairs: int) -> None:
     found: dict[str, list[Spent]] = {name: [] for name in arms}
     for number in range(pairs):
         for name in sorted(arms, reverse=bool(number % 2)):
-            found[name].append(timed(arms[name], project(folder / name)))
+            found[name].append(timed(arms[name], project(folder / name, demo)))
             print(json.dumps({"pair": number, "arm": name, **found[name][-1]._asdict()}), flush=True)
     for clock in Spent._fields:
         whole, alone = ([getattr(spent, clock) for spent in found[name]] for name in ("refresh", "bare"))
@@ -323,11 +329,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--demo", action="store_true", help="overhead: of the refresh that `make demo` is")
     asked = parser.parse_args()
     if asked.what == "bare":
         bare(asked.folder.resolve())
     elif asked.what == "overhead":
-        overhead(asked.folder.resolve(), asked.pairs)
+        overhead(asked.folder.resolve(), asked.pairs, asked.demo)
     else:
         page(asked.folder.resolve(), asked.runs)
 

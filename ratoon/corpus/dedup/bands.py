@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ratoon.corpus.dedup.signatures import U32
 from ratoon.corpus.dedup.words import GOLDEN, I64, U8, U64, mix
@@ -151,6 +149,9 @@ class Forest:
         if not len(nodes):
             return
         index = index.reshape(2, -1)
+        from scipy.sparse import coo_array  # a quarter of a second, and most stages link nothing
+        from scipy.sparse.csgraph import connected_components
+
         links = coo_array((np.ones(index.shape[1], np.bool_), (index[0], index[1])), shape=(len(nodes), len(nodes)))
         count, label = connected_components(links, directed=False)
         least = np.full(count, len(self.root))
