@@ -3,7 +3,8 @@
 Each week brings the source of other installed libraries, cut into small files with that week's date, so that the text
 drifts as it does in life; every few weeks prose comes too. Servers and a worker run all year (`ratoon up`). Every third
 week a fault of benchmarks/operations_faults.py strikes while the refresh runs, and the week's command is given again,
-as a person would. After each week the state is held together: champion, registry, runs, corpora, matrix.
+as a person would; every fourth week `ratoon gc --yes` removes what nobody needs. After each week the state is held
+together: champion, registry, runs, corpora, matrix.
 
     python benchmarks/operations_soak.py --weeks 52 --seed 0 --out soak.json
 
@@ -47,7 +48,9 @@ PARAMS = {
     "choose": {"tolerance": 0.05, "bootstrap": 50},
     "promote": {"max_general_loss": 0.1, "max_benchmark_loss": 1.0},
     "assess": {"max_documents": 24, "max_bytes": 800, "items": 24, "bootstrap": 300},
+    "retention": {"days": 0},  # a year here takes two hours
 }
+GC_WEEKS = 4
 
 
 class Project:
@@ -248,6 +251,8 @@ def year(project: Project, weeks: int, seed: int, every: int, only: str | None, 
         if not strikes:
             calm = [w["tries"][0]["seconds"] for w in told[1:] if not w["fault"]]
             usual = statistics.median([*calm, found["tries"][0]["seconds"]])
+        if week % GC_WEEKS == GC_WEEKS - 1 and project.ratoon("gc", "--yes")[0]:
+            found["crashed"].append(f"ratoon gc: {project.said()[-200:]}")
         found |= check(project, week, [*told, found])
         told.append(found)
         if out:
