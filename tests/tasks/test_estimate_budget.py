@@ -135,7 +135,7 @@ def test_a_flow_that_the_budget_refuses_trains_nothing(name, monkeypatch):
     def refuse(job):
         raise ConfigError("too dear")
 
-    monkeypatch.setattr(flow, "check_budget", refuse)
+    monkeypatch.setattr("tasks.estimate.check_budget", refuse)
     monkeypatch.setattr(flow, "open_job", lambda root, ask: SimpleNamespace(line="m"))
     steps = {"train": ["train_target"], "refresh": ["sweep", "train", "assess", "alone"]}[name]
     for step in steps:
