@@ -7,7 +7,7 @@
 
 Against each stands the full grid, answered by the same estimate: the median of r*, the largest domain share within
 tolerance. Runs are proposed by `laws.design.next_run` one at a time, until no further one fits into 40% of the grid's
-tokens, the interval is as narrow as asked, or none would narrow it by a twentieth.
+tokens or the interval is as narrow as asked.
 
 Planted: shaped like the demo's, asked for three times the longest run, the same noise per trunk and per run, and the
 same for a run whoever asks for it. The grid is six ratios at four horizons; the start is three ratios, the middle one
@@ -132,8 +132,9 @@ def grow(
         spent = sum(map(tokens_of, made))
         rule = Rule(width, price=0.0)
         within = [one for one in among(made) if spent + tokens_of(one) <= most]
-        found = propose(belief, within, rule, budget=(most - spent) * 6 * question.params)
-        if stop(belief, found[0] if found else None, rule, len(made)):
+        left = (most - spent) * 6 * question.params
+        found = propose(belief, within, rule, budget=left)
+        if stop(belief, found[0] if found else None, rule, len(made), left):
             return made, belief
         made.append(found[0].option)
 

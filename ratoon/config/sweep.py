@@ -39,7 +39,9 @@ class SweepConfig(Declared):
         "its part is not made; none: what the same FLOPs would gain in a longer target run; 0: no run is too dear",
     )
     budget: PositiveFloat | None = Field(
-        None, description="FLOPs of the whole sweep at most, in target runs; none: no limit but the others"
+        None,
+        description="FLOPs of the whole sweep at most, in target runs, spent while the interval is wider than `width`; "
+        "none: no limit but the others",
     )
     max_runs: PositiveInt = Field(12, description="groups (one size at one ratio) at most, the first ones included")
     tokens: PositiveInt = Field(description="tokens of the longest proxy run")

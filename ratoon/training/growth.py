@@ -116,9 +116,10 @@ def further(question: Question, observations: Sequence[Observation]) -> tuple[li
     made = len({one.group for one in observations})
     rule = question.rule
     number = question.plan.workers if rule.max_runs is None else min(question.plan.workers, rule.max_runs - made)
-    found = propose(belief, question.options(observations), rule, max(number, 1), question.left(observations))
+    left = question.left(observations)
+    found = propose(belief, question.options(observations), rule, max(number, 1), left)
     said = f"{made} proxy runs, best share {belief.median:.2f}, interval {belief.width:.2f} wide"
-    if why := stop(belief, found[0] if found else None, rule, made):
+    if why := stop(belief, found[0] if found else None, rule, made, left):
         return [], why
     return [question.group(one.option) for one in found], said
 

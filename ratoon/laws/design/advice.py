@@ -69,7 +69,7 @@ def _told(proposal: Proposal, belief: Belief, choice: Choice, rule: Rule) -> Fur
     width, regret = interval.high - interval.low, proposal.regret_now if choice.regret is None else choice.regret
     narrower = min(proposal.width_after / max(proposal.width_now, 1e-9), 1.0)
     cheaper = min(proposal.regret_after / max(proposal.regret_now, 1e-12), 1.0)
-    saved, needed = regret * (1 - cheaper), price(belief, proposal.option, rule)
+    saved, needed = regret * (1 - cheaper), price(belief, proposal.option.flops, rule)
     option = proposal.option
     run = (
         f"a run of {max(option.horizons):,.0f} tokens at share {option.share:g} ({option.params:,.0f} parameters) "

@@ -1,35 +1,41 @@
 """Which run next: the one that narrows the decision most per FLOP, and whether it is worth its price.
 
 The decision is r*, the best domain share at the target (belief.py). To first order in the laws that the runs allow,
-a run that will be measured as Y with noise C leaves of r*'s variance
+a run that will be measured as Y with noise C leaves
 
-    V - c' (S + C)^-1 c,    S = Var(Y),  c = Cov(r*, Y)
+    V - c' (S + C)^-1 c,    V = Var(L),  S = Var(Y),  c = Cov(L, Y)
 
-which is c-optimal design (Elfving 1952; Chaloner and Verdinelli 1995) with draws in the place of the information
-matrix, and of dr*/dtheta = -(dL/dtheta)/(dL/dr). Runs are ranked by log(V / V after) per FLOP: what several leave
-multiplies. For the best few, outcomes are drawn, the laws reweighted, and the decision taken again: what would be
-left of the interval's width and of the expected regret. A batch is chosen one by one, each as if those before it had
-been run. One step ahead only: two runs that help only together are not seen.
+of the variance of L, which crosses its limit at r*: general loss at the target and a share near r*, or the slope of the
+weighted goal there. This is c-optimal design (Elfving 1952; Chaloner and Verdinelli 1995) with draws in the place of
+the information matrix; V is summed over where r* may be (targeted integrated variance, Picheny et al. 2010). It is of L
+and not of r*, which is far from linear in the laws where they leave it open.
+
+Runs are ranked by log(V / V after) per FLOP: what several leave multiplies. For the best few, outcomes are drawn, the
+laws reweighted, and the decision taken again: what would be left of the interval's width and of the expected regret. A
+batch is chosen one by one, each as if those before it had been run.
+
+Runs may help only together: where the truth may depart from every law, one tells mostly of its own neighbourhood. With
+a budget a run is valued by where it and the rest of the budget lead, and the budget is spent while the interval is
+wider than asked. Without one, where no run alone is worth it, AHEAD runs are judged together.
 """
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
 
 from ratoon.laws.design.belief import Belief
+from ratoon.laws.design.lookahead import AHEAD, DULL, Joint
 from ratoon.laws.design.posterior import heat_keeping
 from ratoon.laws.form import Array
 from ratoon.laws.size import train_flops
 
 STEP = 0.05  # between the shares that are proposed
-LOOKED_AT = 6  # of the best to first order: drawn and decided again
 OUTCOMES = 48  # drawn for each
 SAID = 16.0  # draws that must still count after an outcome: it is believed less where fewer would
-STILL = 1e-12  # variance of r* that is rounding
-DULL = 0.1  # log variance, 5% of the width: a run that takes less off it is not worth a slot
 
 
 @dataclass(frozen=True)
@@ -48,21 +54,38 @@ class Option:
         return cls(share, params, tuple(horizons), train_flops(params, tokens))
 
 
+class Outlook(NamedTuple):
+    """What some runs together are expected to leave, as drawn."""
+
+    flops: float
+    width: float
+    regret: float
+
+
 @dataclass(frozen=True)
 class Proposal:
-    """The first of a batch is judged as things stand, those after it as if those before had been run."""
+    """The first of a batch is judged as things stand, those after it as if those before had been run.
+
+    together  what this run and those that would best follow it leave, two of them, three and so on; asked for only
+              where it is not worth its price alone
+    """
 
     option: Option
-    gain: float  # log(variance of r* / expected afterwards), to first order
+    gain: float  # log(variance of what decides r* / expected afterwards), to first order
     width_now: float
     width_after: float  # expected, as drawn
     regret_now: float
     regret_after: float
+    together: tuple[Outlook, ...] = ()
 
     @property
-    def value(self) -> float:
-        """The gain per FLOP, as drawn."""
-        return 2 * float(np.log(max(self.width_now, 1e-9) / max(self.width_after, 1e-9))) / self.option.flops
+    def narrows(self) -> float:
+        """The gain, as drawn."""
+        return 2 * float(np.log(max(self.width_now, 1e-9) / max(self.width_after, 1e-9)))
+
+    @property
+    def outlooks(self) -> tuple[Outlook, ...]:
+        return (Outlook(self.option.flops, self.width_after, self.regret_after), *self.together)
 
 
 @dataclass(frozen=True)
@@ -110,89 +133,43 @@ def propose(
     """The next `number` runs, the best first: of those worth their price where any is. Fewer where no other would tell
     anything.
 
-    budget  FLOPs that are left. Best per FLOP is then not best: each of the runs looked at is followed in thought by
-            what else would fit, and the one that leads furthest is taken (Sviridenko 2004)
+    budget  FLOPs that are left. Best per FLOP is then not best: each run is followed in thought by what else would fit,
+            and the one that leads furthest is taken (Sviridenko 2004)
     """
     among = [one for one in among if budget is None or one.flops <= budget]
     measured = belief.measured([(one.params, one.share, one.horizons) for one in among])
     found: list[Proposal] = []
     if not measured:
         return found
-    joint = _Joint.of(belief.best, measured, among)
-    while len(found) < number and (ranked := joint.ranked(budget)):
-        # Beside what is cheap what tells most: a run so small that it changes no decision may be best per FLOP.
-        most = sorted(ranked, key=lambda k: (-joint.gain(k), k))[:LOOKED_AT]
-        looked = {}
-        for k in ranked[:1] if found else dict.fromkeys([*ranked[:LOOKED_AT], *most]):
-            pull = joint.pull(k)
-            said, noise = measured[k][0] @ pull, float(np.sqrt(pull @ measured[k][1] @ pull))
-            looked[k] = _look(belief, among[k], joint.gain(k), said, noise)
-        leads = {k: looked[k].value if budget is None else joint.leads(k, budget) for k in looked}
-        best = min(looked, key=lambda k: (not worth(belief, looked[k], rule), -leads[k], k))
-        found.append(looked[best])
+    places = [(one.params, one.share) for one in among]
+    joint = Joint.of(belief.turns, belief.best, measured, places, [one.flops for one in among])
+    while len(found) < number and (open_to := joint.candidates(budget)):
+        open_to = open_to[:1] if found else open_to
+        looked = {k: _look(belief, among[k], joint, k) for k in open_to}
+        if budget is None and any(one.narrows > DULL for one in looked.values()):
+            open_to = sorted(looked, key=lambda k: (-looked[k].narrows / among[k].flops, k))
+        best = next((k for k in open_to if worth(belief, looked[k], rule)), open_to[0])
+        found.append(looked[best] if worth(belief, looked[best], rule) else _ahead(belief, joint, best, looked[best]))
         joint = joint.after(best)
         budget = None if budget is None else budget - among[best].flops
     return found
 
 
-@dataclass(frozen=True)
-class _Joint:
-    """Covariance of r* and of everything that could be measured, as it stands in thought."""
-
-    covariance: Array
-    spans: tuple[slice, ...]  # of each option
-    noises: tuple[Array, ...]
-    among: Sequence[Option]
-    left: tuple[int, ...]
-
-    @classmethod
-    def of(cls, best: Array, measured: Sequence[tuple[Array, Array]], among: Sequence[Option]) -> "_Joint":
-        values, noises = zip(*measured, strict=True)
-        ends = 1 + np.cumsum([0] + [one.shape[1] for one in values])
-        spans = tuple(slice(start, end) for start, end in itertools.pairwise(ends))
-        covariance = np.cov(np.concatenate([best[:, None], *values], axis=1).T)
-        return cls(covariance, spans, noises, among, tuple(range(len(among))))
-
-    def pull(self, k: int) -> Array:
-        """What each value of an option moves the estimate of r* by."""
-        at = self.spans[k]
-        return np.asarray(np.linalg.solve(self.covariance[at, at] + self.noises[k], self.covariance[at, 0]))
-
-    def gain(self, k: int) -> float:
-        """log(V / V after)."""
-        taken = self.covariance[0, self.spans[k]] @ self.pull(k)
-        return -float(np.log(max(1 - taken / max(self.covariance[0, 0], 1e-300), 1e-9)))
-
-    def ranked(self, budget: float | None) -> list[int]:
-        """Options that tell something and can be paid, the best per FLOP first."""
-        if self.covariance[0, 0] < STILL:
-            return []
-        gains = {k: self.gain(k) for k in self.left if budget is None or self.among[k].flops <= budget}
-        return sorted((k for k in gains if gains[k] > DULL), key=lambda k: (-gains[k] / self.among[k].flops, k))
-
-    def after(self, k: int) -> "_Joint":
-        """Once option k has been measured; it and its like are gone."""
-        at, made = self.spans[k], self.among[k]
-        taken = self.covariance[:, at]
-        rest = self.covariance - taken @ np.linalg.solve(self.covariance[at, at] + self.noises[k], taken.T)
-        left = (j for j in self.left if (self.among[j].params, self.among[j].share) != (made.params, made.share))
-        return replace(self, covariance=rest, left=tuple(left))
-
-    def leads(self, k: int, budget: float) -> float:
-        """log(V / V after) of option k and of what the rest of the budget would best be spent on."""
-        start, here, budget = self.covariance[0, 0], self.after(k), budget - self.among[k].flops
-        while ranked := here.ranked(budget):
-            budget -= self.among[ranked[0]].flops
-            here = here.after(ranked[0])
-        return float(np.log(start / max(here.covariance[0, 0], 1e-300)))
+def _look(belief: Belief, option: Option, joint: Joint, k: int) -> Proposal:
+    alone = _outlook(belief, joint, [k])
+    return Proposal(option, float(joint.gains()[k]), belief.width, alone.width, belief.regret, alone.regret)
 
 
-def _look(belief: Belief, option: Option, gain: float, said: Array, noise: float) -> Proposal:
-    """Outcomes drawn from the laws, and the decision taken again after each.
+def _ahead(belief: Belief, joint: Joint, k: int, alone: Proposal) -> Proposal:
+    chain = [made for made, _ in joint.chain(k, None)]
+    return replace(alone, together=tuple(_outlook(belief, joint, chain[:n]) for n in range(2, len(chain) + 1)))
 
-    said  (J,) what each law expects the run to say of r*, to first order: all of an outcome that matters
-    """
-    speaks = belief.speaks(option.params)
+
+def _outlook(belief: Belief, joint: Joint, made: Sequence[int]) -> Outlook:
+    """Outcomes drawn from the laws, and the decision taken again after each: an outcome is what the runs together say
+    of r*, to first order, which is all of it that matters."""
+    said, noise = joint.said(made)
+    speaks = np.logical_and.reduce([belief.speaks(joint.places[k][0]) for k in made])
     ordered = np.flatnonzero(speaks)[np.argsort(belief.best[speaks], kind="stable")]
     truths = ordered[np.linspace(0, len(ordered) - 1, OUTCOMES).round().astype(int)]
     outcomes = said[truths] + noise * np.random.default_rng(belief.stakes.config.seed).standard_normal(OUTCOMES)
@@ -203,7 +180,7 @@ def _look(belief: Belief, option: Option, gain: float, said: Array, noise: float
         weights = _reweighted(fit)
         widths.append(belief.width_of(weights))
         regrets.append(belief.regret_of(weights))
-    return Proposal(option, gain, belief.width, float(np.mean(widths)), belief.regret, float(np.mean(regrets)))
+    return Outlook(sum(joint.flops[k] for k in made), float(np.mean(widths)), float(np.mean(regrets)))
 
 
 def _reweighted(fit: Array) -> Array:
@@ -212,26 +189,33 @@ def _reweighted(fit: Array) -> Array:
     return np.asarray(weights / weights.sum())
 
 
-def price(belief: Belief, option: Option, rule: Rule) -> float:
-    """Regret that this run must save."""
-    share = option.flops / train_flops(belief.params, belief.tokens)
-    return share * (belief.fall if rule.price is None else rule.price)
+def price(belief: Belief, flops: float, rule: Rule) -> float:
+    """Regret that as many FLOPs must save."""
+    return flops / train_flops(belief.params, belief.tokens) * (belief.fall if rule.price is None else rule.price)
 
 
 def worth(belief: Belief, proposal: Proposal, rule: Rule) -> bool:
-    needed = price(belief, proposal.option, rule)
-    return needed <= 0 or proposal.regret_now - proposal.regret_after > needed
+    """Alone or with those that would follow it."""
+    return any(pays(proposal.regret_now - one.regret, price(belief, one.flops, rule)) for one in proposal.outlooks)
 
 
-def stop(belief: Belief, best: Proposal | None, rule: Rule, runs: int) -> str | None:
-    """Why no further run is made; None: one is."""
+def pays(saved: float, needed: float) -> bool:
+    return needed <= 0 or saved > needed
+
+
+def stop(belief: Belief, best: Proposal | None, rule: Rule, runs: int, budget: float | None = None) -> str | None:
+    """Why no further run is made; None: one is. A budget was given to be spent: then a run is too dear only where the
+    whole regret is less than its price."""
     if belief.width <= rule.width:
         return f"the interval is {belief.width:.3f} wide, {rule.width:g} was asked for"
     if rule.max_runs is not None and runs >= rule.max_runs:
         return f"{runs} runs were made, the most that was allowed"
+    if best is None and budget is not None:
+        return "no run that could be made and paid from the rest of the budget would tell anything"
     if best is None:
-        return "no run that could be made would narrow the interval by more than a twentieth"
-    if not worth(belief, best, rule):
-        saved, needed = max(best.regret_now - best.regret_after, 0.0), price(belief, best.option, rule)
+        return f"no run that could be made, nor {AHEAD} together, would narrow the interval by more than a twentieth"
+    needed = price(belief, best.option.flops, rule)
+    if not worth(belief, best, rule) and (budget is None or not pays(belief.regret, needed)):
+        saved = max(best.regret_now - best.regret_after, 0.0)
         return f"the next run would save {saved:.2g} of regret, and as many FLOPs are worth {needed:.2g} elsewhere"
     return None
