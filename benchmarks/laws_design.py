@@ -188,7 +188,7 @@ def cost(size: float, share: float, lengths: tuple[float, ...]) -> float:
 def study(truth: Truth, share: float, seed: int, options_: argparse.Namespace) -> dict[str, float]:
     measure = planted(truth, options_.noise, seed)
     target = options_.stretch * LONGEST
-    config = ChooseConfig.model_validate({"law": options_.law})
+    config = ChooseConfig.model_validate({"law": options_.law, "form_doubt": 1.0 if options_.law == "auto" else 0.0})
     question = Question(OWN, target, truth("general", OWN, target, 1 - share), config)
     sizes = (OWN, SMALL)[: options_.sizes]
     grid = [Option.trunk(ratio, N, HORIZONS, DECAY) for N in sizes for ratio in RATIOS]
@@ -260,8 +260,8 @@ def by_trunk(observations: list[Observation]) -> dict[tuple[Role, float], list[O
     return found
 
 
-def published() -> None:
-    """r* of few runs of the published grid against all of it, for every start of two or three ratios."""
+def read_published() -> tuple[Question, dict[float, list[Observation]], float]:
+    """What is asked, the checkpoints of each share, and tokens per step."""
     with (PUBLISHED / "dml_ct_pythia70m.csv").open() as file:
         table = list(csv.DictReader(file))
     with (PUBLISHED / "dml_ct_base.csv").open() as file:
@@ -273,7 +273,13 @@ def published() -> None:
         share, tokens = float(line["domain_proportion"]), float(line["tokens"])
         for role, column in (("general", "general_loss"), ("domain", "python_loss")):
             rows.setdefault(share, []).append(row(size, share, tokens, role, float(line[column])))  # type: ignore[arg-type]
-    question = Question(size, STEPS[-1] * per_step, base)
+    return Question(size, STEPS[-1] * per_step, base), rows, per_step
+
+
+def published() -> None:
+    """r* of few runs of the published grid against all of it, for every start of two or three ratios."""
+    question, rows, per_step = read_published()
+    size = question.params
     every = [one for part in rows.values() for one in part]
     full = question.believe(every)
     apart = [abs(x - y) for x, y in itertools.combinations(anew(question, every, full), 2)]

@@ -4,7 +4,7 @@
 
 For the planted truths of laws_design.py whose form is known, to first order: estimates are those of generalised least
 squares under the ranges the forms declare (the Cramer-Rao bound in its Bayesian form, van Trees 1968), as
-design/posterior.py takes them.
+design/posed.py takes them.
 r* is moved by its gradient, dr*/dtheta = -(dL/dtheta)/(dL/dr). Designs are searched for the least root mean square of
 (r* of the design - r* of the grid): runs that both have share their noise, as they do there. Exchange of runs from
 many random designs, each run a share and a length as `laws.design.next_run.options` gives them.
@@ -40,7 +40,7 @@ from laws_design import (
     warm_like,
 )
 
-from ratoon.laws.design.posterior import REACH
+from ratoon.laws.design.posed import REACH
 from ratoon.laws.form import Array
 
 UNIT = 1e5  # tokens
@@ -64,7 +64,7 @@ class Known(NamedTuple):
 
     @property
     def prior(self) -> Array:
-        """Precision: as weak as design/posterior.py takes it."""
+        """Precision: as weak as design/posed.py takes it."""
         vague = [VAGUE] * (len(self.truth) - len(self.widths))
         return np.diag(np.array([*vague, *(width / 2 / REACH for width in self.widths)]) ** -2.0)
 

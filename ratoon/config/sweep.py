@@ -128,7 +128,7 @@ class ChooseConfig(Declared):
     form_doubt: Share = Field(
         1.0,
         description="part of a law's held-out error that is carried to the target although noise would explain it; 0: "
-        "one of the laws is taken to be the truth, as it is in simulations of them",
+        "one of the laws is taken to be the truth, as it is in simulations of them, and the next run is chosen so",
     )
     sharpness: NonNegativeFloat = Field(
         2.0, description="combined: a law's weight is its held-out error to minus this power"

@@ -79,7 +79,7 @@ def question(tiny, tmp_path):
 
 
 def test_it_begins_with_three_ratios_and_ends_near_the_truth_for_less_than_the_grid(question):
-    asked, train, said = question(), Trainer(), []
+    asked, train, said = question(width=0.04), Trainer(), []
     result = grow(asked, train, said.append)
     assert train.ran[:3] == [group.request.name for group in asked.plan.request(start(asked.plan), Path()).groups]
     assert len(train.ran) == len(set(train.ran)) > 3
@@ -87,7 +87,7 @@ def test_it_begins_with_three_ratios_and_ends_near_the_truth_for_less_than_the_g
     assert result.tokens < 0.7 * sum(group_tokens(group) for group in grid)
     belief = asked.believe(result.observations)
     assert belief.median == pytest.approx(RIGHT, abs=0.05)
-    assert "0.03 was asked for" in said[-1]
+    assert "0.04 was asked for" in said[-1]
     assert records.read_observations(asked.plan.out / "observations.csv") == list(result.observations)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import block_diag
 
-from ratoon.config import Role
+from ratoon.config import ChooseConfig, Role
 from ratoon.laws.decision.believe import SPREAD, crossing, share_grid
 from ratoon.laws.decision.candidates import LAWS
 from ratoon.laws.decision.goals import Stakes
@@ -132,10 +132,11 @@ class Belief:
 
 
 def believe_weakly(rows: Mapping[Role, Rows], *, params: float, tokens: float, stakes: Stakes) -> Belief:
-    """From whatever runs there are, be they three: where they are silent, exponents keep their declared ranges."""
+    """From whatever runs there are, be they three: where they are silent, exponents keep their declared ranges; the
+    truth may depart from any law unless `form_doubt` is 0."""
     law = stakes.config.law
     forms = [LAWS[law]] if law in LAWS else list(LAWS.values())
-    said = {role: _said(role, mine, forms, params, tokens, stakes.config.seed) for role, mine in rows.items()}
+    said = {role: _said(role, mine, forms, params, tokens, stakes.config) for role, mine in rows.items()}
     general, domain = (said[role].loss(params, tokens, SHARES) for role in ("general", "domain"))
     if stakes.config.goal == "weighted":
         best = SHARES[stakes.value(general, domain).argmin(axis=1)]
@@ -161,20 +162,20 @@ def _fall(said: Mapping[Role, Said], params: float, tokens: float, stakes: Stake
     return max(float(now - later) / SLOPE, 0.0)
 
 
-def _said(role: Role, rows: Rows, forms: Sequence[Form], params: float, tokens: float, seed: int) -> Said:
-    seed = 2 * seed + (role == "domain")
+def _said(role: Role, rows: Rows, forms: Sequence[Form], params: float, tokens: float, config: ChooseConfig) -> Said:
+    seed, departs = 2 * config.seed + (role == "domain"), config.form_doubt > 0
     runs = rows.runs
-    laws = posterior(forms, rows, params=params, tokens=tokens, seed=seed)
+    laws = posterior(forms, rows, params=params, tokens=tokens, seed=seed, departs=departs)
     normal = NormalDist()
     quantiles = np.array([normal.inv_cdf((k + 0.5) / laws.draws) for k in range(laws.draws)])
     shocks = np.random.default_rng(seed).permutation(quantiles)
     longest = float(runs.tokens.max())
     kept = runs.tokens <= longest / HELD
     shorter = float(runs.tokens[kept].max(initial=runs.tokens.min()))
-    return Said(role, laws, _misfit(rows, forms, kept, params, seed), longest, shorter, shocks)
+    return Said(role, laws, _misfit(rows, forms, kept, params, seed, departs), longest, shorter, shocks)
 
 
-def _misfit(rows: Rows, forms: Sequence[Form], kept: Mask, params: float, seed: int) -> float:
+def _misfit(rows: Rows, forms: Sequence[Form], kept: Mask, params: float, seed: int, departs: bool) -> float:
     """0 where too little would be left to foresee the longest runs from."""
     runs = rows.runs
     sizes = np.unique(runs.params)
@@ -183,7 +184,9 @@ def _misfit(rows: Rows, forms: Sequence[Form], kept: Mask, params: float, seed: 
     if not held.any() or count_levels(runs.own[left]) < 3 or count_levels(runs.tokens[left]) < 2:
         return 0.0
     longest = float(runs.tokens.max())
-    before = posterior(forms, rows.where(left), params=params, tokens=longest, draws=DRAWS // 2, seed=seed)
+    before = posterior(
+        forms, rows.where(left), params=params, tokens=longest, draws=DRAWS // 2, seed=seed, departs=departs
+    )
     foreseen = before.loss(runs.params[held], runs.tokens[held], runs.own[held])
     away = foreseen.mean(axis=0) / runs.loss[held] - 1
     allowed = np.var(foreseen, axis=0) / runs.loss[held] ** 2 + before.noise**2

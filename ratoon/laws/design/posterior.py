@@ -1,17 +1,18 @@
 """What few runs say of a law, with a weak prior where they are silent: draws of laws of several forms.
 
-    y = X(theta) c + luck of the trunk + noise,    c, noise and theta unknown
+    y = X(theta) c + departure + luck of the trunk + noise,    c, noise, theta and the departure's level unknown
 
 Where runs are too few to pin a law, resampling them says nothing of what they do not pin; here exponents keep the
 whole of their declared range until runs narrow it. Exponents and the noise are moved by sequential Monte Carlo
 (tempered from the prior to the posterior; Del Moral et al. 2006); coefficients, linear and of fixed sign, are
-integrated out. The evidence that falls out weighs the forms against each other.
+integrated out, and so is what the truth has that the form has not (departure.py). The evidence that falls out weighs
+the forms against each other.
 
 Noise is Gaussian and relative. It does not know of outliers: for choosing runs, not for reporting a fit.
 Axes: J draws, n observations, m coefficients, k exponents.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,16 +22,14 @@ from scipy.special import logsumexp
 from scipy.stats import qmc, truncnorm
 
 from ratoon.laws.decision.believe import portions
-from ratoon.laws.design.rows import NOISE, Rows, correlation
-from ratoon.laws.fitting import varpro
-from ratoon.laws.fitting.runs import Runs
+from ratoon.laws.design.departure import Departure
+from ratoon.laws.design.posed import REACH, Posed, draw_away, pose
+from ratoon.laws.design.rows import Rows, correlation
 from ratoon.laws.form import Array, Form, Inputs
 
 DRAWS = 384  # per form: the spread of a decision to 4%
-NOISE_SPREAD = 1.5  # of its logarithm: known to a factor of four and a half
-REACH = 2.0  # standard deviations of the prior from the middle of an exponent's range to its ends
-MOVES = 4  # of each draw at each temperature
-LAST_MOVES = 12
+MOVES = 8  # of each draw at each temperature; with half as many a departure stands in for exponents not yet found
+LAST_MOVES = 24
 KEPT = 0.5  # of the draws that must still count after a step in temperature
 FAINT = 0.005  # of belief, below which a form gets no draws
 
@@ -44,12 +43,15 @@ class Part:
     theta: Array  # (J, k)
     coefficients: Array  # (J, m)
     noise: Array  # (J,), relative
+    departure: Departure
+    away: Array  # (J, k), nats: weights of its basis
     params: float | None  # the one size it speaks for; None: any
 
     def loss(self, inputs: Inputs) -> Array:
         """(J, n) nats per token."""
         columns = self.form.columns(self.theta, inputs, self.frame)
-        return np.asarray(np.matmul(columns, self.coefficients[..., None])[..., 0])
+        formed = np.matmul(columns, self.coefficients[..., None])[..., 0]
+        return np.asarray(formed + self.away @ self.departure.columns(inputs).T)
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,11 @@ class Posterior:
         return float(np.exp(np.mean(np.log(self.noises))))
 
     @property
+    def departing(self) -> float:
+        """Share of belief in a truth that has something beside its form."""
+        return float(np.mean(np.concatenate([part.away.any(axis=1) for part in self.parts])))
+
+    @property
     def draws(self) -> int:
         return sum(len(part.theta) for part in self.parts)
 
@@ -91,64 +98,6 @@ class Posterior:
         return np.concatenate(each)
 
 
-@dataclass(frozen=True)
-class _Posed:
-    """One form on its rows, whitened at relative noise 1."""
-
-    form: Form
-    frame: Any
-    runs: Runs
-    whiten: Array  # (n, n)
-    scale: float  # of a coefficient, nats
-
-    @property
-    def middle(self) -> Array:
-        low, high = self._ends()
-        return np.append((low + high) / 2, np.log(NOISE))
-
-    @property
-    def spread(self) -> Array:
-        low, high = self._ends()
-        return np.append((high - low) / 2 / REACH, NOISE_SPREAD)
-
-    def _ends(self) -> tuple[Array, Array]:
-        low, high = self.form.low, self.form.high
-        logarithmic = self.form.logarithmic
-        return tuple(np.where(logarithmic, np.log(np.where(logarithmic, x, 1.0)), x) for x in (low, high))  # type: ignore[return-value]
-
-    def theta(self, at: Array) -> Array:
-        inner = at[:, :-1]
-        return np.where(self.form.logarithmic, np.exp(np.where(self.form.logarithmic, inner, 0.0)), inner)
-
-    def prior(self, at: Array) -> Array:
-        away = (at - self.middle) / self.spread
-        inside = (np.abs(away[:, :-1]) <= REACH).all(axis=1)
-        return np.where(inside, -0.5 * (away**2).sum(axis=1), -np.inf)
-
-    def normal(self, at: Array) -> tuple[Array, Array]:
-        """Gram matrix (J, m, m) and moment (J, m) of the coefficients, prior included."""
-        columns = np.matmul(self.whiten, self.form.columns(self.theta(at), self.runs.inputs, self.frame))
-        inverse = np.exp(-2 * at[:, -1])[:, None]
-        transposed = columns.transpose(0, 2, 1)
-        gram = np.matmul(transposed, columns) * inverse[..., None]
-        moment = np.matmul(transposed, self.whiten @ self.runs.loss) * inverse
-        return gram + np.eye(gram.shape[1]) / self.scale**2, moment
-
-    def solve(self, gram: Array, moment: Array) -> Array:
-        present = np.ones(moment.shape, dtype=bool)
-        return varpro.solve(gram, moment, present, self.form.signed)
-
-    def likelihood(self, at: Array) -> Array:
-        """(J,) log, coefficients integrated out. Where the sign of one binds, as if at its best allowed value."""
-        gram, moment = self.normal(at)
-        best = self.solve(gram, moment)
-        rest = np.sum((self.whiten @ self.runs.loss) ** 2) * np.exp(-2 * at[:, -1])
-        square = rest - 2 * (moment * best).sum(axis=1) + np.einsum("ji,jik,jk->j", best, gram, best)
-        width = np.linalg.slogdet(gram)[1] + gram.shape[1] * 2 * np.log(self.scale)
-        found = -0.5 * square - 0.5 * width - len(self.runs) * at[:, -1]
-        return np.where(np.isfinite(found), found, -np.inf)
-
-
 def posterior(
     forms: Sequence[Form],
     rows: Rows,
@@ -158,12 +107,13 @@ def posterior(
     draws: int = DRAWS,
     seed: int = 0,
     trusting: bool = False,
+    departs: bool = False,
 ) -> Posterior:
     """Laws of these forms that agree with the observations of own share > 0, for a target of `params` and `tokens`.
 
     A form of one size reads the runs of the size nearest to `params`. Forms are weighed by their evidence on the rows
     of that size, which all of them read; unless `trusting`, by that of as many rows as there are trunks, since runs
-    of one trunk share what a form cannot express.
+    of one trunk share what a form cannot express. `departs`: the truth may have something beside the form.
     """
     rows = rows.where((rows.runs.own > 0) & (rows.runs.weights > 0))
     sizes = np.unique(rows.runs.params)
@@ -174,10 +124,10 @@ def posterior(
     random = np.random.default_rng(seed)
     for form in forms:
         whole = len(sizes) > 1 and form.spans_sizes
-        posed.append(_pose(form, rows if whole else near, reach))
+        posed.append(pose(form, rows if whole else near, reach, departs))
         at, log_evidence = _temper(posed[-1], draws, random)
         drawn.append(at)
-        evidence.append(_temper(_pose(form, near, reach), draws // 2, random)[1] if whole else log_evidence)
+        evidence.append(_temper(pose(form, near, reach, departs), draws // 2, random)[1] if whole else log_evidence)
     tempered = np.array(evidence) * (1.0 if trusting else len(np.unique(near.group)) / len(near.group))
     belief = np.exp(tempered - logsumexp(tempered))
     belief = np.where(belief < FAINT, 0.0, belief)
@@ -190,12 +140,7 @@ def posterior(
     return Posterior(tuple(parts), {form.name: float(x) for form, x in zip(forms, belief, strict=True)})
 
 
-def _pose(form: Form, rows: Rows, reach: Mapping[str, Array]) -> _Posed:
-    frame = form.frame(rows.runs.inputs, reach)
-    return _Posed(form, frame, rows.runs, rows.whiten, float(rows.runs.loss.mean()))
-
-
-def _temper(posed: _Posed, draws: int, random: np.random.Generator) -> tuple[Array, float]:
+def _temper(posed: Posed, draws: int, random: np.random.Generator) -> tuple[Array, float]:
     """(J, k + 1) draws in random order, and the log evidence."""
     unit = qmc.LatinHypercube(len(posed.middle), rng=random).random(draws)
     ends = np.append(np.full(len(posed.middle) - 1, REACH), 8.0)
@@ -232,7 +177,7 @@ def heat_keeping(likelihood: Array, most: float, kept: float) -> float:
 
 
 def _move(
-    posed: _Posed, at: Array, likelihood: Array, heat: float, size: float, random: np.random.Generator
+    posed: Posed, at: Array, likelihood: Array, heat: float, size: float, random: np.random.Generator
 ) -> tuple[Array, Array, float]:
     """One Metropolis step of each draw, as wide as the draws lie; and the share that was taken."""
     width = 2.38 / np.sqrt(at.shape[1]) * size
@@ -248,11 +193,13 @@ def _move(
     return np.where(better[:, None], there, at), np.where(better, found, likelihood), float(better.mean())
 
 
-def _part(posed: _Posed, at: Array, random: np.random.Generator, nearest: float) -> Part:
+def _part(posed: Posed, at: Array, random: np.random.Generator, nearest: float) -> Part:
     """Coefficients drawn for each: the best of a problem perturbed by its own noise, signs kept."""
     gram, moment = posed.normal(at)
     root = np.linalg.cholesky(gram)
     shaken = moment + np.matmul(root, random.standard_normal((*moment.shape, 1)))[..., 0]
     coefficients = posed.solve(gram, shaken)
     params = None if posed.form.spans_sizes else nearest
-    return Part(posed.form, posed.frame, posed.theta(at), coefficients, np.exp(at[:, -1]), params)
+    theta, noise = posed.theta(at), np.exp(at[:, -1])
+    away = draw_away(posed, at, coefficients, random)
+    return Part(posed.form, posed.frame, theta, coefficients, noise, posed.departure, away, params)
