@@ -23,6 +23,7 @@ EMBEDDED = {
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
     "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
 }
+SPINS, WAITING = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"  # the first overrules the second, which a person may have set
 PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
@@ -54,6 +55,9 @@ def defaults(root: Path) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "DVC_NO_ANALYTICS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        # A thread that waits for another spins, by default so long that beside other work it keeps the one it waits
+        # for from running (benchmarks/training_crowded.py).
+        SPINS: "10000",
         # A tokenizer that has used its threads may hang in a forked child.
         "TOKENIZERS_PARALLELISM": "false",
     }
@@ -73,6 +77,8 @@ def prepare(root: Path, environ: Mapping[str, str] | None = None) -> dict[str, s
         wanted |= {"NO_PROXY": f"{processes.HOST},localhost", "no_proxy": f"{processes.HOST},localhost"}
     if "PREFECT_API_URL" not in wanted and ("PREFECT_API_URL" not in given or "PREFECT_API_URL" in ours):
         wanted |= EMBEDDED
+    if WAITING in given:
+        del wanted[SPINS]
     chosen = {name: value for name, value in wanted.items() if name not in given or name in ours}
     # A login is given on beside our record of what we set: one place more would be one too many for a secret.
     record = json.dumps(chosen, sort_keys=True)

@@ -58,6 +58,12 @@ def test_what_a_person_has_set_wins(tmp_path):
     assert "PREFECT_SERVER_EPHEMERAL_ENABLED" not in found
 
 
+def test_a_persons_way_of_waiting_is_not_overruled(tmp_path):
+    """Where both are set, the number of spins is what libgomp obeys."""
+    assert environment.prepare(tmp_path, {"PATH": "/bin"})["GOMP_SPINCOUNT"] == "10000"
+    assert "GOMP_SPINCOUNT" not in environment.prepare(tmp_path, {"PATH": "/bin", "OMP_WAIT_POLICY": "ACTIVE"})
+
+
 def test_services_that_answer_are_used(tmp_path, listener):
     processes.record(tmp_path, {name: itself(name, listener) for name in ("prefect", "mlflow")})
     found = environment.prepare(tmp_path, {})
