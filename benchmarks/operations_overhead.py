@@ -236,7 +236,8 @@ def bare(root: Path) -> None:
     without_the_three(root)
     from flows.refresh import refresh
 
-    print(refresh())
+    print(refresh(), flush=True)
+    os._exit(0)  # as `ratoon` ends (ratoon/leave.py)
 
 
 def overhead(folder: Path, pairs: int, demo: bool) -> None:

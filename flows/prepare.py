@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import flow
 
 from ratoon.config import Ask
-from tasks import announce
+from tasks import announce, embedded
 from tasks.job import question_answered, resolve
 from tasks.live import warn
 from tasks.names import run_name
@@ -28,7 +28,7 @@ def prepare(ask: Ask = EVERYTHING) -> dict[str, list[str]]:
     make_base(root, ask)
     if params.refresh.push and (ran or owed(root)):
         push_editions_or_tell(root, params.refresh.push)
-    if announce.served() and not question_answered(job := open_job(root, ask)):
+    if embedded.served() and not question_answered(job := open_job(root, ask)):
         announce.new_data(job.line, job.base.name, job.editions)
     return {"ran": ran}
 

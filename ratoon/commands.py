@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 asked for what cannot be done, 3 refused by the 
 """
 
 import argparse
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from ratoon.config import Ask, ConfigError, Declared, load
 from ratoon.records import Decision
 
 DONE, FAILED, WRONG, REFUSED, ASKS = 0, 1, 2, 3, 4
+TRAINING = ("refresh", "sweep", "train", "assess")  # flows that need torch in this process
 VERDICT: dict[Decision, int] = {"promote": DONE, "refuse": REFUSED, "ask": ASKS}
 
 
@@ -53,12 +55,29 @@ def call_flow(name: str, ask: Declared, root: Path) -> Any:
     import importlib
 
     embedded(root)
+    from tasks import embedded as api
+
+    booted = api.boot(root)
     flow = getattr(importlib.import_module(f"flows.{name}"), name)
+    if booted:
+        load_ahead(name)
+        api.wait()
     state = flow(ask, return_state=True)
     if not state.is_completed():
         state.result(raise_on_failure=True)
         raise RuntimeError(state.message or f"{name} ended {state.name}")
     return state
+
+
+def load_ahead(name: str) -> None:
+    """What the flow will load anyway, while its API starts. What is wrong with it the flow says, where it belongs."""
+    from tasks import tracking
+
+    with contextlib.suppress(Exception):
+        if name in TRAINING:
+            import tasks.assess
+            import tasks.estimate  # noqa: F401
+        tracking.client()
 
 
 def refresh(asked: argparse.Namespace, root: Path) -> int:

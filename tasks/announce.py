@@ -7,20 +7,15 @@ from typing import Any
 
 from prefect.events import emit_event
 from prefect.runtime import flow_run
-from prefect.settings import get_current_settings
 
 from ratoon.config import Approval, Retreat
 from ratoon.records import Comparison, Decision, Refresh
+from tasks.embedded import served
 
 NEW_DATA = "ratoon.new-data"
 ROLLED_BACK = "ratoon.rolled-back"
 VERDICTS: dict[Decision, str] = {"promote": "ratoon.promoted", "refuse": "ratoon.refused", "ask": "ratoon.asked"}
 REASON_CHARACTERS = 300
-
-
-def served() -> bool:
-    """Whether Prefect's API is a server of its own."""
-    return get_current_settings().api.url is not None
 
 
 def announce(event: str, line: str, payload: dict[str, Any]) -> None:

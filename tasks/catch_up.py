@@ -16,7 +16,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.runtime import flow_run
 from prefect.types._datetime import now
 
-from tasks.announce import served
+from tasks.embedded import served
 
 MANY = 200  # the newest are read first
 # Waiting, at work or over: the order in which a worker takes them is its own. One that failed has told a person, and

@@ -20,7 +20,7 @@ from ratoon import config
 from ratoon.config import ConfigError, OperateConfig, Pool
 from ratoon.config.reading import read_yaml
 from tasks import automations, forms, notify, orphans, slots, switches
-from tasks.announce import served
+from tasks.embedded import served
 
 POOLS: tuple[Pool, ...] = ("cpu", "gpu")
 HEAVY = "model"  # the tag of deployments that train or score: where there is a GPU, they belong to it

@@ -100,11 +100,9 @@ def _page(shown: Stage, line: str) -> AbstractContextManager[Any]:
 
 def has_page() -> bool:
     """Whether a server shows runs while they go on. The API embedded in one process has no page, and costs nothing."""
-    if os.environ.get("PREFECT_API_URL"):
-        return True
-    from prefect.settings import get_current_settings
+    from tasks.embedded import served
 
-    return bool(get_current_settings().api.url)
+    return served()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from prefect.settings import get_current_settings
 
 from ratoon import config
 from ratoon.config import ConfigError, Happening
-from tasks import announce, messages
+from tasks import announce, embedded, messages
 from tasks.automations import OURS
 
 PREFIX = "ratoon-notify-"
@@ -138,4 +138,4 @@ def test() -> bool:
     """Whether there is a server that sends it on."""
     payload = {"summary": "a test of `ratoon notify`\nnothing happened\nnothing is to do", "link": ""}
     announce.announce(TEST, "ratoon", payload)
-    return announce.served()
+    return embedded.served()

@@ -13,7 +13,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.logging import get_run_logger
 
 from ratoon.config import ConfigError
-from tasks.announce import served
+from tasks.embedded import served
 from tasks.job import Job
 
 LIMIT = "gpu"

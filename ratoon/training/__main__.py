@@ -10,6 +10,9 @@ With train.processes above 1 a run is shared by as many processes, started here 
 torchrun or srun, which set RANK, the process is one of theirs (ratoon/training/ranks.py).
 """
 
+from ratoon.leave import leave  # first: see there
+
+# isort: split
 import argparse
 import os
 import sys
@@ -102,4 +105,4 @@ def end_with_supervisor() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(leave(main()))
