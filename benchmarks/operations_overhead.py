@@ -269,9 +269,12 @@ class Api:
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def __call__(self, path: str, body: Any = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.address}{path}", data, {"Content-Type": "application/json"})
-        with self.opener.open(request, timeout=30) as reply:
+        data, headers = None, {"Content-Type": "application/json"}
+        if body is not None:
+            data = json.dumps(body).encode()
+            token = self("/csrf-token?client=page")["token"]
+            headers |= {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "page"}
+        with self.opener.open(urllib.request.Request(f"{self.address}{path}", data, headers), timeout=30) as reply:
             return json.load(reply)
 
 

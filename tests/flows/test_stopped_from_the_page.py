@@ -27,9 +27,12 @@ class Page:
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def call(self, path, body=None):
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.api}{path}", data, {"Content-Type": "application/json"})
-        with self.opener.open(request, timeout=30) as reply:
+        data, headers = None, {"Content-Type": "application/json"}
+        if body is not None:
+            data = json.dumps(body).encode()
+            token = self.call("/csrf-token?client=page")["token"]
+            headers |= {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "page"}
+        with self.opener.open(urllib.request.Request(f"{self.api}{path}", data, headers), timeout=30) as reply:
             return json.load(reply)
 
     def start(self, flow, ask):

@@ -3,6 +3,7 @@
 import base64
 import configparser
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -164,6 +165,7 @@ def test_with_a_login_strangers_stay_out_a_run_gets_in_and_no_secret_is_left_any
         monkeypatch.setenv(name, value)
     (tmp_path / "hello.py").write_text(textwrap.dedent(FLOW), encoding="utf-8")
     (tmp_path / "prefect.yaml").write_text(DEPLOYMENTS, encoding="utf-8")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
     try:
         found = services.up(tmp_path, prefect_port=4332, mlflow_port=5332, bind=access.bind("127.0.0.1", True, SECRETS))
         assert [item["state"] for item in status.status(tmp_path)] == ["healthy"] * 4
