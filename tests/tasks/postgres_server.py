@@ -18,13 +18,13 @@ def free_port():
         return free.getsockname()[1]
 
 
-def start(ends, command, address, **more):
+def start(ends, command, address, sign=signal.SIGTERM, **more):
     """A server, until it answers; killed at the end with all its children."""
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, **more)
 
     def stop():
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
+            os.killpg(process.pid, sign)
         process.wait(30)
 
     ends.callback(stop)
@@ -52,7 +52,8 @@ def postgres(ends, *databases):
     port, quiet = free_port(), {"stdout": subprocess.DEVNULL, "check": True, "cwd": folder, **who}
     subprocess.run([programs / "initdb", "-D", folder / "data", "-U", "ratoon", "--auth=trust"], **quiet)
     command = [programs / "postgres", "-D", folder / "data", "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"]
-    start(ends, command, ("127.0.0.1", port), stderr=subprocess.DEVNULL, cwd=folder, **who)
+    # Asked by SIGTERM, PostgreSQL waits until the last client has gone.
+    start(ends, command, ("127.0.0.1", port), signal.SIGINT, stderr=subprocess.DEVNULL, cwd=folder, **who)
     for name in databases:
         create(programs / "createdb", port, name, cwd=folder, **who)
     return [f"postgresql+psycopg2://ratoon@127.0.0.1:{port}/{name}" for name in databases]
