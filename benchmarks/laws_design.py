@@ -34,10 +34,10 @@ from pathlib import Path
 import numpy as np
 
 from ratoon import records
-from ratoon.config import ChooseConfig, Role
+from ratoon.config import ChooseConfig, Role, SweepConfig
 from ratoon.laws.decision.goals import Stakes
 from ratoon.laws.design.belief import Belief, believe_weakly
-from ratoon.laws.design.next_run import Option, Rule, options, propose, stop
+from ratoon.laws.design.next_run import OUTER, Option, Rule, options, propose, stop
 from ratoon.laws.design.rows import Rows
 from ratoon.laws.tables.table import own_share, tabulate
 from ratoon.records import Observation
@@ -45,7 +45,7 @@ from ratoon.records import Observation
 OWN, SMALL, LONGEST = 160_000, 40_000, 400_000
 RATIOS = (0.1, 0.25, 0.4, 0.55, 0.7, 1.0)
 HORIZONS = tuple(LONGEST // 2**n for n in (3, 2, 1, 0))
-START, OUTER = (0.1, 0.4, 0.8), 2
+START = SweepConfig.model_fields["start"].default
 DECAY = 0.2
 BUDGET = 0.4
 WITHIN = 0.02  # of the full grid's answer

@@ -30,7 +30,6 @@ from laws_design import (
     DECAY,
     HORIZONS,
     LONGEST,
-    OUTER,
     OWN,
     RATIOS,
     START,
@@ -40,6 +39,7 @@ from laws_design import (
     warm_like,
 )
 
+from ratoon.laws.design.next_run import OUTER
 from ratoon.laws.design.posed import REACH
 from ratoon.laws.form import Array
 

@@ -29,7 +29,7 @@ class SweepConfig(Declared):
         "with `start` and add the runs that narrow the choice most per FLOP, until width, price or max_runs says stop",
     )
     start: tuple[Share, ...] = Field(
-        (0.1, 0.4, 0.8),
+        (0.1, 0.5, 0.9),
         description="domain shares of the first runs, at the target's own size; the middle one is run at full length",
     )
     width: PositiveFloat = Field(0.05, description="of the 90% interval of the best share: narrow enough, stop")

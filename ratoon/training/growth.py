@@ -14,7 +14,7 @@ from ratoon.config import ChooseConfig
 from ratoon.laws.decision.goals import Stakes
 from ratoon.laws.design.belief import Belief, believe_weakly
 from ratoon.laws.design.drift import compare
-from ratoon.laws.design.next_run import Option, Rule, options, propose, shares, stop
+from ratoon.laws.design.next_run import OUTER, Option, Rule, options, propose, shares, stop
 from ratoon.laws.design.rows import Rows
 from ratoon.laws.size import train_flops
 from ratoon.laws.tables.table import tabulate
@@ -22,8 +22,6 @@ from ratoon.lm.load import non_embedding
 from ratoon.records import Observation, parent_losses
 from ratoon.training.sweep import Group, Plan, SweepRequest, group_tokens
 from ratoon.training.swept import SweepResult, check_measured, merge, merged
-
-OUTER = 2  # horizons of the first runs but the middle one: short ones tell how loss bends with the ratio
 
 CarryOut = Callable[[SweepRequest, Path], None]  # runs a request and leaves result.json in its folder
 

@@ -154,6 +154,28 @@ def test_two_runs_that_help_only_together_are_proposed():
     assert "worth" in stop(belief, alone, Rule(0.0, price=1.0), 3)
 
 
+@dataclass
+class Distracted(Straight):
+    """Something else varies ten times as much and moves r* nowhere: a run of share 0.9 measures it."""
+
+    @property
+    def other(self):
+        return 10 * np.random.default_rng(1).permutation(self.best)
+
+    @property
+    def turns(self):
+        return np.stack([self.best, self.other], axis=1)
+
+    def measured(self, runs):
+        return [((self.other if run[1] == 0.9 else self.best)[:, None], np.eye(1)) for run in runs]
+
+
+def test_with_a_budget_the_plan_is_taken_that_narrows_the_interval_and_not_what_only_varies():
+    belief = Distracted(np.random.default_rng(0).normal(0, 2, 2000), Stakes(1.0, 1.0, CONFIG), width=2.0)
+    among = [Option(0.9, 1.0, (1.0,), 1.0), Option(0.3, 1.0, (1.0,), 1.0)]
+    assert propose(belief, among, ANY, budget=1.0)[0].option.share == 0.3
+
+
 # ---------------------------------------------------------------- beliefs
 
 
@@ -185,6 +207,13 @@ def test_what_a_run_would_buy_is_foreseen():
         assert best.width_after < best.width_now
         found.append(after.width / best.width_after)
     assert 0.5 < np.median(found) < 2
+
+
+def test_what_decides_the_best_share_is_in_units_of_it():
+    belief = belief_of(three() + run(0.6) + run(0.65))
+    middle = belief.turns[:, belief.turns.shape[1] // 2]
+    assert np.std(middle) == pytest.approx(np.std(belief.best), rel=0.3)
+    assert np.corrcoef(middle, belief.best)[0, 1] < -0.9  # the more general loss there, the smaller the share
 
 
 def test_the_same_runs_get_the_same_proposals():

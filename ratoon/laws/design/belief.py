@@ -23,6 +23,7 @@ SHARES = share_grid(0.01, 0.99)  # a decision may fall on
 FAR = 10.0  # times the held-out misfit at most that is expected of the target
 SLOPE = 0.1  # of log tokens, over which the fall of domain loss is taken
 ANCHORS = (0.1, 0.3, 0.5, 0.7, 0.9)  # quantiles of r*: where a run may be expected to decide it
+FLAT, LEVEL = 0.05, 1e-6  # of the steepest turn, and nats: no turn is less steep, or noise would be taken for shares
 HELD = 1.5  # runs longer than the longest divided by this are held out
 
 
@@ -56,8 +57,9 @@ class Belief:
 
     best    (J,) r*, the best share of each draw: the largest under the ceiling (0 where none is), or that of the
             least weighted sum
-    turns   (J, a) what decides r* by crossing its limit there, at the ANCHORS of r*: general loss, or the slope of the
-            weighted goal. Nearly linear in the laws, which r* is not
+    turns   (J, a) what decides r* by crossing its limit there, at the ANCHORS of r*, in units of the share: general
+            loss, or the slope of the weighted goal, over how steep it is there. Nearly linear in the laws, which r* is
+            not
     costs   (J, s) regret of taking each of SHARES, as regret.py counts it
     fall    per unit of log tokens at the target, of what regret is counted in: domain loss, or the weighted goal
     """
@@ -151,7 +153,8 @@ def believe_weakly(rows: Mapping[Role, Rows], *, params: float, tokens: float, s
 def _turns(general: Array, domain: Array, best: Array, stakes: Stakes) -> Array:
     at = np.searchsorted(SHARES, np.quantile(best, ANCHORS)).clip(0, len(SHARES) - 1)
     turning = np.gradient(stakes.value(general, domain), axis=1) if stakes.config.goal == "weighted" else general
-    return np.asarray(turning[:, at])
+    steep = np.abs(np.median(np.gradient(turning, SHARES, axis=1), axis=0))
+    return np.asarray((turning / np.maximum(steep, max(FLAT * steep.max(), LEVEL)))[:, at])
 
 
 def _fall(said: Mapping[Role, Said], params: float, tokens: float, stakes: Stakes, best: Array) -> float:

@@ -110,16 +110,18 @@ class Joint:
         ]
         return sorted(found, key=lambda pair: (-pair[0] / self.flops[pair[1]], pair[1]))
 
-    def candidates(self, budget: float | None) -> list[int]:
-        """Options that may be the next, the best first."""
+    def candidates(self) -> list[int]:
+        """Without a budget, runs that tell enough alone to be the next, the best first."""
+        return _foremost([pair for pair in self.ranked(None) if pair[0] > DULL], LOOKED_AT)
+
+    def plans(self, budget: float | None) -> list[list[int]]:
+        """Runs that would best be made together, the best plan first."""
         ranked = self.ranked(budget)
-        if budget is None and (telling := [pair for pair in ranked if pair[0] > DULL]):
-            return _foremost(telling, LOOKED_AT)
         plans = [self.plan(k, budget, costly) for k in _foremost(ranked, PLANNED) for costly in (False, True)]
-        _, plan = max(plans, key=lambda one: one[0], default=(0.0, list[int]()))
         alone = {k: gain for gain, k in ranked}
         # What tells most comes first, while it can be paid: what is learnt may change the rest of the plan.
-        return sorted(plan, key=lambda k: (-alone.get(k, 0.0), k))
+        found = [sorted(plan, key=lambda k: (-alone.get(k, 0.0), k)) for _, plan in sorted(plans, reverse=True) if plan]
+        return [list(plan) for plan in dict.fromkeys(map(tuple, found))]
 
     def after(self, k: int) -> "Joint":
         """Once option k has been measured; it and its like are gone."""

@@ -6,17 +6,18 @@ a run that will be measured as Y with noise C leaves
     V - c' (S + C)^-1 c,    V = Var(L),  S = Var(Y),  c = Cov(L, Y)
 
 of the variance of L, which crosses its limit at r*: general loss at the target and a share near r*, or the slope of the
-weighted goal there. This is c-optimal design (Elfving 1952; Chaloner and Verdinelli 1995) with draws in the place of
-the information matrix; V is summed over where r* may be (targeted integrated variance, Picheny et al. 2010). It is of L
-and not of r*, which is far from linear in the laws where they leave it open.
+weighted goal there, over how steep it is, so in units of r*. This is c-optimal design (Elfving 1952; Chaloner and
+Verdinelli 1995) with draws in the place of the information matrix; V is summed over where r* may be (targeted
+integrated variance, Picheny et al. 2010). It is of L and not of r*, which is far from linear in the laws where they
+leave it open.
 
 Runs are ranked by log(V / V after) per FLOP: what several leave multiplies. For the best few, outcomes are drawn, the
 laws reweighted, and the decision taken again: what would be left of the interval's width and of the expected regret. A
 batch is chosen one by one, each as if those before it had been run.
 
 Runs may help only together: where the truth may depart from every law, one tells mostly of its own neighbourhood. With
-a budget a run is valued by where it and the rest of the budget lead, and the budget is spent while the interval is
-wider than asked. Without one, where no run alone is worth it, AHEAD runs are judged together.
+a budget a run is valued by where it and the rest of the budget lead, outcomes of the best plans drawn, and the budget
+is spent while the interval is wider than asked. Without one, where no run alone is worth it, AHEAD are judged together.
 """
 
 import itertools
@@ -34,7 +35,9 @@ from ratoon.laws.form import Array
 from ratoon.laws.size import train_flops
 
 STEP = 0.05  # between the shares that are proposed
+OUTER = 2  # horizons of a sweep's first runs but the middle one: short ones tell how loss bends with the ratio
 OUTCOMES = 48  # drawn for each
+DRAWN = 12  # of the best plans to first order
 SAID = 16.0  # draws that must still count after an outcome: it is believed less where fewer would
 
 
@@ -143,7 +146,7 @@ def propose(
         return found
     places = [(one.params, one.share) for one in among]
     joint = Joint.of(belief.turns, belief.best, measured, places, [one.flops for one in among])
-    while len(found) < number and (open_to := joint.candidates(budget)):
+    while len(found) < number and (open_to := _open_to(belief, joint, budget)):
         open_to = open_to[:1] if found else open_to
         looked = {k: _look(belief, among[k], joint, k) for k in open_to}
         if budget is None and any(one.narrows > DULL for one in looked.values()):
@@ -153,6 +156,17 @@ def propose(
         joint = joint.after(best)
         budget = None if budget is None else budget - among[best].flops
     return found
+
+
+def _open_to(belief: Belief, joint: Joint, budget: float | None) -> list[int]:
+    """Options that may be the next, the best first. With a budget those of the plan that is expected to leave the
+    narrowest interval, as drawn: to first order runs far from r* tell as much as those beside it."""
+    if budget is None and (alone := joint.candidates()):
+        return alone
+    plans = joint.plans(budget)
+    if budget is None:
+        return plans[0] if plans else []
+    return min(plans[:DRAWN], key=lambda plan: _outlook(belief, joint, plan).width, default=[])
 
 
 def _look(belief: Belief, option: Option, joint: Joint, k: int) -> Proposal:
