@@ -15,7 +15,7 @@ from ratoon.config import Ask, ConfigError, Declared, load
 from ratoon.records import Decision
 
 DONE, FAILED, WRONG, REFUSED, ASKS = 0, 1, 2, 3, 4
-TRAINING = ("refresh", "sweep", "train", "assess")  # flows that need torch in this process
+TRAINING = ("refresh", "sweep", "train", "assess", "arms", "judges")  # flows that need torch in this process
 VERDICT: dict[Decision, int] = {"promote": DONE, "refuse": REFUSED, "ask": ASKS}
 
 
@@ -52,6 +52,15 @@ def run_flow(name: str, ask: Ask, root: Path) -> Any:
 
 
 def call_flow(name: str, ask: Declared, root: Path) -> Any:
+    state = ready_flow(name, root)(ask, return_state=True)
+    if not state.is_completed():
+        state.result(raise_on_failure=True)
+        raise RuntimeError(state.message or f"{name} ended {state.name}")
+    return state
+
+
+def ready_flow(name: str, root: Path) -> Any:
+    """The flow of that name, once Prefect's API answers."""
     import importlib
 
     embedded(root)
@@ -62,11 +71,7 @@ def call_flow(name: str, ask: Declared, root: Path) -> Any:
     if booted:
         load_ahead(name)
         api.wait()
-    state = flow(ask, return_state=True)
-    if not state.is_completed():
-        state.result(raise_on_failure=True)
-        raise RuntimeError(state.message or f"{name} ended {state.name}")
-    return state
+    return flow
 
 
 def load_ahead(name: str) -> None:
