@@ -1,6 +1,6 @@
 """Does choosing the runs save them? Simulated sweeps of known truth, published continued pretraining, own sweeps.
 
-    python benchmarks/laws_design.py --studies 20
+    python benchmarks/laws_design.py --studies 12 --noise 0.001 --stretch 1
     python benchmarks/laws_design.py --truth warm_like --law warm    what it costs not to know the form
     python benchmarks/laws_design.py --published
     python benchmarks/laws_design.py --replay observations.csv --target 800000
@@ -9,9 +9,9 @@ Against each stands the full grid, answered by the same estimate: the median of 
 tolerance. Runs are proposed by `laws.design.next_run` one at a time, until no further one fits into 40% of the grid's
 tokens or the interval is as narrow as asked.
 
-Planted: shaped like the demo's, asked for three times the longest run, the same noise per trunk and per run, and the
-same for a run whoever asks for it. The grid is six ratios at four horizons; the start is three ratios, the middle one
-at full length, the others at a quarter.
+Planted: shaped like the demo's, asked for `--stretch` times the longest run, the same noise per trunk and per run, and
+the same for a run whoever asks for it. The grid is six ratios at four horizons; the start is `sweep.start`: three
+ratios, the middle one at full length, the others at a quarter, or shorter where the budget wants it.
 
 Published (shared/published, arXiv:2403.16952): Pythia-70M continued on Pile and Python, four ratios, ten checkpoints
 each, one size. A run to step s costs s and shows all checkpoints up to it; a longer one is paid in full again. Asked
@@ -37,7 +37,7 @@ from ratoon import records
 from ratoon.config import ChooseConfig, Role, SweepConfig
 from ratoon.laws.decision.goals import Stakes
 from ratoon.laws.design.belief import Belief, believe_weakly
-from ratoon.laws.design.next_run import OUTER, Option, Rule, options, propose, stop
+from ratoon.laws.design.next_run import Option, Rule, first_lengths, options, propose, stop
 from ratoon.laws.design.rows import Rows
 from ratoon.laws.tables.table import own_share, tabulate
 from ratoon.records import Observation
@@ -139,6 +139,14 @@ def grow(
         made.append(found[0].option)
 
 
+def begin(shares: Sequence[float], size: float, horizons: Sequence[float], most: float) -> list[Option]:
+    def run(share: float, count: int | None) -> Option:
+        return Option.trunk(share, size, horizons[:count], DECAY)
+
+    lengths = first_lengths(shares, lambda share, count: tokens_of(run(share, count)), most)
+    return [run(share, count) for share, count in zip(shares, lengths, strict=True)]
+
+
 def distinct(observations) -> list[Observation]:  # type: ignore[no-untyped-def]
     return list({(one.run, one.tokens, one.evaluated): one for one in observations}.values())
 
@@ -193,7 +201,7 @@ def study(truth: Truth, share: float, seed: int, options_: argparse.Namespace) -
     sizes = (OWN, SMALL)[: options_.sizes]
     grid = [Option.trunk(ratio, N, HORIZONS, DECAY) for N in sizes for ratio in RATIOS]
     whole = sum(map(tokens_of, grid))
-    start = [Option.trunk(r, OWN, HORIZONS if r == START[1] else HORIZONS[:OUTER], DECAY) for r in START]
+    start = begin(START, OWN, HORIZONS, BUDGET * whole)
 
     def among(made: list[Option]) -> list[Option]:
         return options(sizes, HORIZONS, [(run.params, run.share) for run in made], cost)
@@ -276,6 +284,12 @@ def read_published() -> tuple[Question, dict[float, list[Observation]], float]:
     return Question(size, STEPS[-1] * per_step, base), rows, per_step
 
 
+def scatter(observations: list[Observation]) -> float:
+    """Nats: how far a checkpoint is off the smooth line of its trunk, by second differences where that is flat."""
+    late = [[one.loss_nats for one in part][len(part) // 3 :] for part in by_trunk(observations).values()]
+    return float(np.median([np.std(np.diff(losses, 2)) / np.sqrt(6) for losses in late]))
+
+
 def published() -> None:
     """r* of few runs of the published grid against all of it, for every start of two or three ratios."""
     question, rows, per_step = read_published()
@@ -284,6 +298,7 @@ def published() -> None:
     full = question.believe(every)
     apart = [abs(x - y) for x, y in itertools.combinations(anew(question, every, full), 2)]
     print(f"grids apart: {np.median(apart):.3f}, within {WITHIN:g}: {np.mean(np.array(apart) <= WITHIN):.0%}")
+    print(f"losses repeat to {scatter(every):.4f} nats")
     print(f"all 40 checkpoints: r* {full.median:.3f}, interval {full.width:.3f} wide; printed in the source: 0.714")
 
     def measure(run: Option) -> list[Observation]:
@@ -327,10 +342,7 @@ def replay(path: Path, target: int, width: float) -> None:
     whole = sum(map(tokens_of, grid))
     every = [Option.trunk(share, N, part, DECAY) for N, share in pairs if 0 < share < 1 for part in prefixes(horizons)]
     shares = sorted({share for N, share in pairs if own == N and 0 < share < 1})
-    outer = [shares[0], shares[-1]]
-    middle = shares[len(shares) // 2]
-    start = [Option.trunk(middle, own, horizons, DECAY)]
-    start += [Option.trunk(share, own, horizons[:OUTER], DECAY) for share in outer]
+    start = begin([shares[0], shares[len(shares) // 2], shares[-1]], own, horizons, BUDGET * whole)
 
     def measure(run: Option) -> list[Observation]:
         key = run.params, run.share

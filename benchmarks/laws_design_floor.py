@@ -34,12 +34,12 @@ from laws_design import (
     RATIOS,
     START,
     WITHIN,
+    begin,
     cmr_like,
     dcpt_like,
     warm_like,
 )
 
-from ratoon.laws.design.next_run import OUTER
 from ratoon.laws.design.posed import REACH
 from ratoon.laws.form import Array
 
@@ -224,7 +224,8 @@ def main() -> None:
     parser.add_argument("--shares", type=float, nargs="*", default=[0.4, 0.7])
     parser.add_argument("--stretch", type=float, default=3.0)
     asked = parser.parse_args()
-    start = [(share, len(HORIZONS) if share == START[1] else OUTER) for share in START]
+    most = BUDGET * len(RATIOS) * tokens_of((0.0, len(HORIZONS)))
+    start = [(one.share, len(one.horizons)) for one in begin(START, OWN, HORIZONS, most)]
     for one, share, noise in itertools.product(KNOWN, asked.shares, asked.noise):
         check(one)
         table = Table(one, noise, share, asked.stretch)

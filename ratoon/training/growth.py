@@ -14,7 +14,7 @@ from ratoon.config import ChooseConfig
 from ratoon.laws.decision.goals import Stakes
 from ratoon.laws.design.belief import Belief, believe_weakly
 from ratoon.laws.design.drift import compare
-from ratoon.laws.design.next_run import OUTER, Option, Rule, options, propose, shares, stop
+from ratoon.laws.design.next_run import Option, Rule, first_lengths, options, propose, shares, stop
 from ratoon.laws.design.rows import Rows
 from ratoon.laws.size import train_flops
 from ratoon.laws.tables.table import tabulate
@@ -104,8 +104,11 @@ def size_of(model: Path) -> int:
 
 
 def start(plan: Plan) -> list[Group]:
-    middle = plan.sweep.start[len(plan.sweep.start) // 2]
-    return [plan.group(plan.own, share, None if share == middle else OUTER) for share in plan.sweep.start]
+    """The first runs, all of the target's size: FLOPs go with tokens."""
+    shares, budget = plan.sweep.start, plan.sweep.budget
+    most = None if budget is None else budget * plan.recipe.tokens
+    lengths = first_lengths(shares, lambda share, count: group_tokens(plan.group(plan.own, share, count)), most)
+    return [plan.group(plan.own, *each) for each in zip(shares, lengths, strict=True)]
 
 
 def further(question: Question, observations: Sequence[Observation]) -> tuple[list[Group], str]:

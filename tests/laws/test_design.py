@@ -13,7 +13,7 @@ from ratoon.laws.decision.choose import choose
 from ratoon.laws.decision.goals import Stakes
 from ratoon.laws.design.advice import advise
 from ratoon.laws.design.belief import believe_weakly
-from ratoon.laws.design.next_run import Option, Rule, options, price, propose, stop
+from ratoon.laws.design.next_run import Option, Rule, first_lengths, options, price, propose, stop
 from ratoon.laws.design.rows import Rows
 from ratoon.laws.tables.table import tabulate
 from ratoon.records import Observation
@@ -243,6 +243,23 @@ def test_a_weighted_goal_is_designed_for_too():
     (best,) = propose(belief, open_to(three()), ANY)
     assert best.width_after < best.width_now
     assert belief.regret_of(np.eye(len(belief.best))[0]) == pytest.approx(0, abs=1e-12)
+
+
+# ---------------------------------------------------------------- the first runs
+
+
+@pytest.mark.parametrize(
+    ("budget", "lengths"),
+    [
+        (None, [2, None, 2]),
+        (20.0, [2, None, 2]),  # 2 + 8 + 2, and 8 more
+        (19.0, [2, None, 1]),
+        (18.0, [1, None, 1]),
+        (17.0, [2, None, 2]),  # no second run to the end however short the others are
+    ],
+)
+def test_the_first_runs_leave_room_for_a_second_one_to_the_end(budget, lengths):
+    assert first_lengths((0.1, 0.5, 0.9), lambda share, count: float(count or 8), budget) == lengths
 
 
 # ---------------------------------------------------------------- when to stop

@@ -78,6 +78,14 @@ def question(tiny, tmp_path):
     return make
 
 
+def test_a_budget_is_left_a_second_run_to_the_end(question):
+    plan = question().plan
+    tokens = [group_tokens(plan.group("own", share, count)) for share, count in ((0.1, 2), (0.5, None), (0.9, 1))]
+    enough = (sum(tokens) + tokens[1]) / plan.recipe.tokens
+    assert [len(group.horizons) for group in start(plan)] == [2, 3, 2]
+    assert [len(group.horizons) for group in start(question(budget=1.001 * enough).plan)] == [2, 3, 1]
+
+
 def test_it_begins_with_three_ratios_and_ends_near_the_truth_for_less_than_the_grid(question):
     asked, train, said = question(width=0.04), Trainer(), []
     result = grow(asked, train, said.append)

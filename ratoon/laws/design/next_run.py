@@ -35,7 +35,7 @@ from ratoon.laws.form import Array
 from ratoon.laws.size import train_flops
 
 STEP = 0.05  # between the shares that are proposed
-OUTER = 2  # horizons of a sweep's first runs but the middle one: short ones tell how loss bends with the ratio
+OUTER = ((2, 2), (2, 1), (1, 1))  # horizons of a sweep's first runs below and above the middle one
 OUTCOMES = 48  # drawn for each
 DRAWN = 12  # of the best plans to first order
 SAID = 16.0  # draws that must still count after an outcome: it is believed less where fewer would
@@ -128,6 +128,26 @@ def options(
         for size, share, length in itertools.product(sizes, shares(), lengths)
         if not any(size == other and abs(share - tried) < STEP / 5 for other, tried in made)
     ]
+
+
+def first_lengths(
+    start: Sequence[float], cost: Callable[[float, int | None], float], budget: float | None
+) -> list[int | None]:
+    """How many horizons the first runs have, at these shares in order; None: all, as the middle one.
+
+    Short ones tell how loss bends with the share. The best designs have a second run to the end near r*
+    (benchmarks/laws_design_floor.py): where the budget pays for one only beside shorter first runs, they are shorter.
+
+    cost  (share, horizons) -> what such a run costs of the budget
+    """
+    middle = len(start) // 2
+    found = [[below] * middle + [None] + [above] * (len(start) - middle - 1) for below, above in OUTER]
+    whole = cost(start[middle], None)
+    for lengths in found:
+        spent = whole + sum(cost(share, length) for share, length in zip(start, lengths, strict=True))
+        if budget is None or spent <= budget:
+            return lengths
+    return found[0]
 
 
 def propose(
