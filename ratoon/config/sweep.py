@@ -30,7 +30,8 @@ class SweepConfig(Declared):
     )
     start: tuple[Share, ...] = Field(
         (0.1, 0.5, 0.9),
-        description="domain shares of the first runs, at the target's own size; the middle one is run at full length",
+        description="domain shares of the first runs, at the target's own size; the middle one is run at full length, "
+        "the others to the second horizon, or to the first where `budget` could else not pay a second full run",
     )
     width: PositiveFloat = Field(0.05, description="of the 90% interval of the best share: narrow enough, stop")
     price: NonNegativeFloat | None = Field(

@@ -23,7 +23,7 @@ SHARES = share_grid(0.01, 0.99)  # a decision may fall on
 FAR = 10.0  # times the held-out misfit at most that is expected of the target
 SLOPE = 0.1  # of log tokens, over which the fall of domain loss is taken
 ANCHORS = (0.1, 0.3, 0.5, 0.7, 0.9)  # quantiles of r*: where a run may be expected to decide it
-FLAT, LEVEL = 0.05, 1e-6  # of the steepest turn, and nats: no turn is less steep, or noise would be taken for shares
+FLAT, LEVEL = 0.05, 1e-6  # of the steepest, and nats per share: what is less steep counts as if it were so
 HELD = 1.5  # runs longer than the longest divided by this are held out
 
 

@@ -120,8 +120,9 @@ class Joint:
         plans = [self.plan(k, budget, costly) for k in _foremost(ranked, PLANNED) for costly in (False, True)]
         alone = {k: gain for gain, k in ranked}
         # What tells most comes first, while it can be paid: what is learnt may change the rest of the plan.
-        found = [sorted(plan, key=lambda k: (-alone.get(k, 0.0), k)) for _, plan in sorted(plans, reverse=True) if plan]
-        return [list(plan) for plan in dict.fromkeys(map(tuple, found))]
+        best_first = [plan for _, plan in sorted(plans, key=lambda one: -one[0]) if plan]
+        found = [tuple(sorted(plan, key=lambda k: (-alone.get(k, 0.0), k))) for plan in best_first]
+        return [list(plan) for plan in dict.fromkeys(found)]
 
     def after(self, k: int) -> "Joint":
         """Once option k has been measured; it and its like are gone."""
