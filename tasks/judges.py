@@ -1,6 +1,7 @@
 """The candidate's training again under other seeds, every checkpoint scored: which tasks may judge."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -12,10 +13,14 @@ from ratoon.evaluation import judges
 from ratoon.evaluation.judges import Judges
 from ratoon.evaluation.trajectory import Trajectory
 from ratoon.training.controls import control
+from ratoon.training.disk import discard
+from ratoon.training.request import Request
 from tasks.arms import Study
+from tasks.disk import room
 from tasks.history import followed
 from tasks.job import Job
 from tasks.retry import healing
+from tasks.room import kept_bytes
 from tasks.train import carry_out, chosen_share, request_of
 
 RECORD = "judges.json"
@@ -50,24 +55,48 @@ def seeds_of(study: Study, given: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def own_run(study: Study) -> Trajectory | None:
-    """Of the refresh itself, where it scored its checkpoints."""
-    path = study.job.folder / "trajectory.json"
-    if not path.exists() or study.job.params.assess.trajectory is None:
+    """Of the refresh itself, where it scored its checkpoints and has enough of them to tell its noise by."""
+    path, asked = study.job.folder / "trajectory.json", study.job.params.assess.trajectory
+    if not path.exists() or asked is None:
         return None
-    return records.read(path, Trajectory).model_copy(update={"run": OWN})
+    found = records.read(path, Trajectory)
+    enough = sum(step > 0 for step in found.steps) >= asked.quality.last
+    return found.model_copy(update={"run": OWN}) if enough else None
+
+
+def checkpoints_of(study: Study) -> int:
+    """How many a seed saves: at least so many that the last ones, whose spread is the noise, are of its second half.
+
+    Those of the refresh may be fewer: when they are saved decides no number.
+    """
+    return max(study.job.params.train.checkpoints, 2 * asked_of(study).quality.last)
 
 
 @healing("follow seed {seed}")
 def follow_seed(study: Study, seed: int, parent_run: str | None) -> Trajectory:
     """One run with this seed, its checkpoints scored. One that is there is read back; a killed one goes on."""
     job, folder = job_of(study), study.job.folder / "judges" / f"seed-{seed}"
-    if not (folder / "train" / "result.json").exists():
+    checkpoints = checkpoints_of(study)
+    if not is_made(folder / "train", checkpoints):
+        room(job.layout.root, folder, kept_bytes(job, checkpoints), f"seed {seed}")
         target = request_of(job, chosen_share(job))
         request = control("second_seed", Seeded(seed=seed), target, job.params.train, folder)
-        carry_out(job, request.model_copy(update={"name": f"{request.name}-{seed}"}), f"seed {seed}", parent_run)
+        recipe = request.recipe.model_copy(update={"checkpoints": checkpoints})
+        request = request.model_copy(update={"name": f"{request.name}-{seed}", "recipe": recipe})
+        carry_out(job, request, f"seed {seed}", parent_run)
     found = followed(job, folder, f"seed {seed}")  # a checkpoint that was scored on these items is not scored again
     records.write(folder / "trajectory.json", found)
     return found
+
+
+def is_made(folder: Path, checkpoints: int) -> bool:
+    """Whether the run in `folder` has ended. One that saved too few checkpoints is given up: they are gone."""
+    if not (folder / "result.json").exists():
+        return False
+    if records.read(folder / "request.json", Request).recipe.checkpoints >= checkpoints:
+        return True
+    discard(folder)
+    return False
 
 
 @task(cache_policy=NO_CACHE)

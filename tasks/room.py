@@ -73,6 +73,11 @@ def run_bytes(job: Job) -> int:
     return (min(KEEP, recipe.checkpoints) + 1 + trunk) * checkpoint_bytes(job.parent)
 
 
+def kept_bytes(job: Job, checkpoints: int) -> int:
+    """Of a run whose checkpoints all stay, without the optimizer's state."""
+    return run_bytes(job) + checkpoints * checkpoint_bytes(job.parent) // STATES
+
+
 def checkpoint_bytes(model: Path) -> int:
     """Weights and AdamW's two moments in fp32, and the small files; what a method adds is not known before it runs."""
     files = [path for path in model.iterdir() if path.is_file()]

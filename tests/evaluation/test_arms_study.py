@@ -1,5 +1,6 @@
 """Arms of a refresh that has ended, end to end on a tiny model: what is kept, resumed, refused, and left alone."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -16,13 +17,13 @@ import tasks.arms
 import tasks.history
 import tasks.train
 from ratoon import records
-from ratoon.config import Ask, Benchmark, ConfigError, QualityConfig
+from ratoon.config import Ask, Benchmark, ConfigError, QualityConfig, TrajectoryConfig
 from ratoon.evaluation import gate, harness, paired, prompts, suite
 from ratoon.evaluation.judges import Judges, together
 from ratoon.evaluation.trajectory import Trajectory
 from ratoon.records import Lineage, Refresh
 from ratoon.report import judges as page
-from ratoon.training.request import Result
+from ratoon.training.request import Request, Result
 from ratoon.training.run import train
 from tasks.arms import conclude_arms, measure, open_study
 from tasks.arms_estimate import estimate
@@ -373,6 +374,35 @@ def test_seeds_start_alike_and_say_together_which_tasks_may_judge(project, track
     monkeypatch.setattr(tasks.train, "supervise", None)  # what is there is not trained again
     monkeypatch.setattr(tasks.history.harness, "score", only_recall)
     assert run_judges(project, 1, 2, 3)[1] == found
+
+
+def test_a_seed_saves_as_many_checkpoints_as_noise_is_told_by_whatever_the_refresh_saved(project):
+    study = open_study.fn(project, Ask(), ("second_seed",))
+    place = study.job.folder / "judges" / "seed-1" / "train"
+    asked = study.job.params.train.checkpoints
+    assert asked < QualityConfig().last
+    follow_seed.fn(study, 1, None)
+    assert records.read(place / "request.json", Request).recipe.checkpoints == 2 * QualityConfig().last
+    weights = digests(place / "checkpoints")
+    # One of the same seed that was made with fewer is made again, to the same end.
+    request = records.read(place / "request.json", Request)
+    fewer = request.model_copy(update={"recipe": request.recipe.model_copy(update={"checkpoints": asked})})
+    records.write(place / "request.json", fewer)
+    follow_seed.fn(study, 1, None)
+    assert records.read(place / "request.json", Request) == request
+    assert digests(place / "checkpoints") == weights
+
+
+def test_the_candidates_own_checkpoints_count_where_they_are_enough(project):
+    study = open_study.fn(project, Ask(), ("second_seed",))
+    assess = study.job.params.assess.model_copy(update={"trajectory": TrajectoryConfig()})
+    params = study.job.params.model_copy(update={"assess": assess})
+    study = dataclasses.replace(study, job=dataclasses.replace(study.job, params=params))
+    curve = {"task": "t", "source": "s", "role": "general", "metric": "accuracy"}
+    for steps, seeds in ((range(5), (1, 2, 3)), (range(6), (1, 2))):
+        own = Trajectory(run="r", steps=tuple(steps), curves=({**curve, "values": tuple(0.5 for _ in steps)},))
+        records.write(study.job.folder / "trajectory.json", own)
+        assert seeds_of(study, ()) == seeds
 
 
 def only_recall(model, tests, out, **settings):
