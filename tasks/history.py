@@ -143,15 +143,19 @@ def followed(job: Job, folder: Path, run: str) -> trajectory.Trajectory:
     """Of the training in `folder` the checkpoints whose weights were kept, from the parent to the model it made."""
     asked = job.params.assess
     assert asked.trajectory is not None
-    result = read(folder / "train" / "result.json", Result)
-    models = {0: job.parent, result.steps: Path(result.model)}
-    for kept in sorted((folder / "train" / trajectory.KEPT).glob("step-*")):
-        models.setdefault(int(kept.name.removeprefix("step-")), kept)
+    models = {0: job.parent, **kept_models(folder / "train")}
     tests, out = job.folder / "assess" / "suite", folder / "trajectory"
     each = asked.probe if asked.trajectory.probe else None
     rows, device, confidence = job.base.row_tokens, job.params.train.device, asked.confidence
     look = (lambda model: probe.one(model, tests, each, rows, device, confidence)) if each else None
     return trajectory.follow(run, models, tests, out, asked.trajectory, scorer(job), look)
+
+
+def kept_models(run: Path) -> dict[int, Path]:
+    """step -> model, of a run that has ended: those whose weights are there."""
+    result = read(run / "result.json", Result)
+    models = {int(kept.name.removeprefix("step-")): kept for kept in (run / trajectory.KEPT).glob("step-*")}
+    return models | ({result.steps: Path(result.model)} if Path(result.model).is_dir() else {})
 
 
 def by_period(job: Job, candidate: Path) -> periods.Periods | None:

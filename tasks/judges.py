@@ -17,7 +17,7 @@ from ratoon.training.disk import discard
 from ratoon.training.request import Request
 from tasks.arms import Study
 from tasks.disk import room
-from tasks.history import followed
+from tasks.history import followed, kept_models
 from tasks.job import Job
 from tasks.retry import healing
 from tasks.room import kept_bytes
@@ -76,26 +76,33 @@ def checkpoints_of(study: Study) -> int:
 def follow_seed(study: Study, seed: int, parent_run: str | None) -> Trajectory:
     """One run with this seed, its checkpoints scored. One that is there is read back; a killed one goes on."""
     job, folder = job_of(study), study.job.folder / "judges" / f"seed-{seed}"
-    checkpoints = checkpoints_of(study)
-    if not is_made(folder / "train", checkpoints):
+    checkpoints, told = checkpoints_of(study), folder / "trajectory.json"
+    if not has_saved(folder / "train", checkpoints):
+        told.unlink(missing_ok=True)
         room(job.layout.root, folder, kept_bytes(job, checkpoints), f"seed {seed}")
         target = request_of(job, chosen_share(job))
         request = control("second_seed", Seeded(seed=seed), target, job.params.train, folder)
         recipe = request.recipe.model_copy(update={"checkpoints": checkpoints})
         request = request.model_copy(update={"name": f"{request.name}-{seed}", "recipe": recipe})
         carry_out(job, request, f"seed {seed}", parent_run)
+    elif told.exists():
+        before = records.read(told, Trajectory)
+        if not {*before.steps} <= {0, *kept_models(folder / "train")}:
+            return before  # its weights are gone, as `ratoon gc` lets them go; what was measured stands
     found = followed(job, folder, f"seed {seed}")  # a checkpoint that was scored on these items is not scored again
-    records.write(folder / "trajectory.json", found)
+    records.write(told, found)
     return found
 
 
-def is_made(folder: Path, checkpoints: int) -> bool:
-    """Whether the run in `folder` has ended. One that saved too few checkpoints is given up: they are gone."""
-    if not (folder / "result.json").exists():
+def has_saved(run: Path, checkpoints: int) -> bool:
+    """Whether `run` has ended with as many. One that ended with fewer, or whose model was never scored and is gone, is
+    removed: it is to be made again."""
+    if not (run / "result.json").exists():
         return False
-    if records.read(folder / "request.json", Request).recipe.checkpoints >= checkpoints:
+    many = records.read(run / "request.json", Request).recipe.checkpoints >= checkpoints
+    if many and ((run.parent / "trajectory.json").exists() or kept_models(run)):
         return True
-    discard(folder)
+    discard(run)
     return False
 
 

@@ -153,7 +153,8 @@ def weights(layout: Layout, asked: RetentionConfig, stays: Kept) -> Iterator[Ite
             if model.resolve() in mine or recent(model, asked) or (holds and not ended):
                 continue
             version = lost.get(model.resolve())
-            kind = "proxies" if model.relative_to(folder).parts[0] in ("sweep", "arms") else "candidates"
+            beside = model.relative_to(folder).parts[0] in ("sweep", "arms", "judges")
+            kind = "proxies" if beside else "candidates"
             if ended and (model in former or model.parent.name == KEPT):
                 kind = "checkpoints"
             elif not ended:

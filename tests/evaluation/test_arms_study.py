@@ -20,7 +20,7 @@ from ratoon import records
 from ratoon.config import Ask, Benchmark, ConfigError, QualityConfig, TrajectoryConfig
 from ratoon.evaluation import gate, harness, paired, prompts, suite
 from ratoon.evaluation.judges import Judges, together
-from ratoon.evaluation.trajectory import Trajectory
+from ratoon.evaluation.trajectory import KEPT, Trajectory
 from ratoon.records import Lineage, Refresh
 from ratoon.report import judges as page
 from ratoon.training.request import Request, Result
@@ -388,8 +388,15 @@ def test_a_seed_saves_as_many_checkpoints_as_noise_is_told_by_whatever_the_refre
     request = records.read(place / "request.json", Request)
     fewer = request.model_copy(update={"recipe": request.recipe.model_copy(update={"checkpoints": asked})})
     records.write(place / "request.json", fewer)
-    follow_seed.fn(study, 1, None)
+    found = follow_seed.fn(study, 1, None)
     assert records.read(place / "request.json", Request) == request
+    assert digests(place / "checkpoints") == weights
+    # Of one whose weights were let go of, what was measured stands; of one that was not measured, nothing does.
+    for weights_of in ("checkpoints", KEPT):
+        shutil.rmtree(place / weights_of)
+    assert follow_seed.fn(study, 1, None) == found
+    (place.parent / "trajectory.json").unlink()
+    assert follow_seed.fn(study, 1, None) == found
     assert digests(place / "checkpoints") == weights
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from kept_project import edit, git, new_project, refreshed, state_of
+from kept_project import edit, git, model, new_project, refreshed, state_of
 from postgres_server import postgres
 
 from ratoon.config import ConfigError
@@ -102,8 +102,10 @@ def test_restoring_in_place_refuses_what_is_kept_nowhere_else_and_with_force_mov
 def test_after_gc_every_promoted_version_is_whole_and_what_went_is_what_was_said(copy, tmp_path):
     root, made = copy
     paths = {one.version: one.path for one in tracking.versions("line")}
+    beside = [model(paths[3].parents[2] / place / "train", place) for place in ("arms/scratch", "judges/seed-1")]
     said = retention.plan(root, remote=True)
-    assert {*said.table()} == {"candidates", "checkpoints", "editions", "origins", "remote"}
+    assert {*said.table()} == {"candidates", "checkpoints", "editions", "origins", "proxies", "remote"}
+    assert {*beside} <= {item.path for item in said.items if item.kind == "proxies"}
     there = {path for path in root.rglob("*") if path.is_file()}
     done = retention.collect(root, remote=True)
     assert done.items == said.items
