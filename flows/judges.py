@@ -12,6 +12,7 @@ from tasks.judges import RECORD, conclude_judges, follow_seed, seeds_of
 from tasks.names import run_name
 from tasks.orphans import claim
 from tasks.promote import tell_again
+from tasks.slots import gpu_slots
 
 LAST = Ask()
 
@@ -23,6 +24,7 @@ def judges(ask: Ask = LAST, seeds: tuple[int, ...] = ()) -> dict[str, str]:
     above = study.refresh.lineage.mlflow_runs.get("refresh")
     with (
         alone(study.job),
+        gpu_slots(study.job),
         tracking.run(study.job.line, "judges", kind="judges", parent_run_id=above) as run,
     ):
         found = conclude_judges(study, [follow_seed(study, seed, run.id) for seed in seeds_of(study, seeds)])

@@ -39,9 +39,16 @@ def form_of(name, root=ROOT, flow=None):
 
 def test_every_verb_of_the_routine_can_be_started_from_the_page():
     verbs = {deployment["entrypoint"].rsplit(".", 1)[1] for deployment in LISTED}
-    parts = {"refresh", "prepare", "sweep", "train", "assess", "arms", "drift"}
+    parts = {"refresh", "prepare", "sweep", "train", "assess", "arms", "judges", "drift"}
     assert verbs >= parts | {"promote", "rollback", "gc", "backup"}
     assert all(deployment["description"] and deployment["tags"] for deployment in LISTED)
+
+
+def test_what_trains_or_scores_belongs_to_a_gpu_and_waits_for_it():
+    heavy = {it["entrypoint"].rsplit(".", 1)[1] for it in LISTED if deployments.HEAVY in it["tags"]}
+    assert heavy == {"refresh", "sweep", "train", "assess", "arms", "judges", "drift"}
+    for name in heavy - {"refresh"}:  # whose parts wait, each for itself
+        assert import_module(f"flows.{name}").gpu_slots is slots.gpu_slots
 
 
 @pytest.mark.parametrize("deployment", LISTED, ids=lambda it: it["entrypoint"])
