@@ -1,7 +1,9 @@
 """Beside the gate: what was forgotten over all refreshes, and what else a new model is asked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -15,7 +17,9 @@ from ratoon.evaluation.history import History, Row
 from ratoon.evaluation.slices import Place, Score
 from ratoon.layout import Layout
 from ratoon.records import read, write
-from ratoon.training.request import Result
+from ratoon.training import shards
+from ratoon.training.release import put_together
+from ratoon.training.request import Request, Result
 from tasks import tracking
 from tasks.assess import unscored
 from tasks.job import Job
@@ -145,10 +149,33 @@ def followed(job: Job, folder: Path, run: str) -> trajectory.Trajectory:
     assert asked.trajectory is not None
     models = {0: job.parent, **kept_models(folder / "train")}
     tests, out = job.folder / "assess" / "suite", folder / "trajectory"
+    request, score = read(folder / "train" / "request.json", Request), scorer(job)
     each = asked.probe if asked.trajectory.probe else None
     rows, device, confidence = job.base.row_tokens, job.params.train.device, asked.confidence
-    look = (lambda model: probe.one(model, tests, each, rows, device, confidence)) if each else None
-    return trajectory.follow(run, models, tests, out, asked.trajectory, scorer(job), look)
+
+    def scored(model: Path, part: Path, to: Path) -> harness.Scores:
+        with as_model(model, request) as whole:
+            return score(whole, part, to)
+
+    def looked(model: Path) -> probe.Probe:
+        assert each is not None
+        with as_model(model, request) as whole:
+            return probe.one(whole, tests, each, rows, device, confidence)
+
+    return trajectory.follow(run, models, tests, out, asked.trajectory, scored, looked if each else None)
+
+
+@contextmanager
+def as_model(saved: Path, request: Request) -> Iterator[Path]:
+    """What was kept of a run as a model: as it is, or for the while what an adapter makes of the parent. The parts of
+    several ranks are put together for good, which takes a third of their room."""
+    if shards.has_parts(saved):
+        yield put_together(request, saved, saved)
+    elif any(saved.glob("model*.safetensors")):
+        yield saved
+    else:
+        with TemporaryDirectory(prefix=".", dir=saved.parent) as folder:
+            yield put_together(request, saved, Path(folder) / saved.name)
 
 
 def kept_models(run: Path) -> dict[int, Path]:

@@ -63,7 +63,9 @@ def sweep_bytes(job: Job) -> int:
 
 def check_train(job: Job) -> None:
     if not (job.folder / "train" / "result.json").exists():
-        room(job.layout.root, job.folder, run_bytes(job), "the target run")
+        recipe, follow = job.params.train, job.params.assess.trajectory is not None
+        needed = kept_bytes(job, recipe.checkpoints) if follow else run_bytes(job)
+        room(job.layout.root, job.folder, needed, "the target run")
 
 
 def run_bytes(job: Job) -> int:
@@ -74,8 +76,12 @@ def run_bytes(job: Job) -> int:
 
 
 def kept_bytes(job: Job, checkpoints: int) -> int:
-    """Of a run whose checkpoints all stay, without the optimizer's state."""
-    return run_bytes(job) + checkpoints * checkpoint_bytes(job.parent) // STATES
+    """Of a run whose checkpoints all stay, to be scored: weights; of several processes with the optimizer's state; of
+    an adapter one whole model after the other."""
+    recipe, whole = job.params.train, checkpoint_bytes(job.parent)
+    if recipe.adapter is not None:
+        return run_bytes(job) + whole // STATES
+    return run_bytes(job) + checkpoints * (whole if recipe.processes > 1 else whole // STATES)
 
 
 def checkpoint_bytes(model: Path) -> int:

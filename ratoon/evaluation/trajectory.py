@@ -27,6 +27,8 @@ from ratoon.evaluation.suite import Suite, Task
 from ratoon.evaluation.taskfile import lines_of
 from ratoon.records import Record, write
 
+PARTS = Path("state") / "shards"  # of a checkpoint that several ranks wrote
+WEIGHTS = (".safetensors", ".distcp")
 CHECKPOINTS, KEPT = "checkpoints", "kept"  # beside each other in the folder of a run
 
 
@@ -63,18 +65,21 @@ class Trajectory(Record):
 
 
 def keep_weights(checkpoints: Path, kept: Path) -> None:
-    """Models in `checkpoints` that are not in `kept` yet, there too: as links, so that they cost no room until the run
-    takes its own away, and without the state to resume from, which is most of a checkpoint."""
+    """Weights in `checkpoints` that are not in `kept` yet, there too: as links, so that they cost no room until the run
+    takes its own away, and without the state to resume from, which is most of a checkpoint. Parts that several ranks
+    wrote hold both."""
     for folder in sorted(checkpoints.glob("step-*")):
-        if (kept / folder.name).exists() or not any(folder.glob("model*.safetensors")):
+        files = [*folder.glob("*"), *(folder / PARTS).glob("*")]
+        if (kept / folder.name).exists() or not any(file.suffix in WEIGHTS for file in files):
             continue
         beside = kept / f".{folder.name}.{os.getpid()}"
         shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
         try:
-            for file in folder.iterdir():
+            for file in files:
                 if file.is_file():
-                    _link(file, beside / file.name)
+                    target = beside / file.relative_to(folder)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    _link(file, target)
             beside.replace(kept / folder.name)
         except FileNotFoundError:  # the run took it away meanwhile
             shutil.rmtree(beside, ignore_errors=True)

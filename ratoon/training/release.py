@@ -5,8 +5,13 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ratoon.training import checkpoint
+from ratoon.lm.adapters import attach
+from ratoon.lm.load import load_model, pick_device
+from ratoon.lm.quantized import load_quantized
+from ratoon.training import checkpoint, shards
 from ratoon.training.method import Method
+from ratoon.training.methods.adapter import Adapted
+from ratoon.training.request import Request
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,6 +39,32 @@ def release(state: "State", saved: Path, folder: Path, tokenizer: Path) -> Path:
     model = released(state)
     if model is state.model:
         return saved
+    write_whole(model, folder, tokenizer)
+    return folder
+
+
+def put_together(request: Request, saved: Path, folder: Path) -> Path:
+    """A checkpoint of `request` that is no model by itself, as one in `folder`: the parts of several ranks as one, or
+    the parent with the adapter merged into it as it would be released."""
+    parent, adapter = Path(request.model), request.recipe.adapter
+    if adapter is not None and adapter.name == "qlora":
+        model = load_quantized(parent, pick_device(request.recipe.device))
+    else:
+        model = load_model(parent, bf16=request.recipe.precision == "bf16_pure")
+    if adapter is not None:
+        attach(model, adapter, request.recipe.seed)
+    if shards.has_parts(saved):
+        shards.restore_weights(model, saved)
+    else:
+        checkpoint.load_weights(model, saved)
+    if adapter is not None:
+        Adapted(adapter, parent).finish(model)
+    write_whole(model, folder, parent)
+    return folder
+
+
+def write_whole(model: "PreTrainedModel", folder: Path, tokenizer: Path) -> None:
+    """Beside it, then renamed: what is at `folder` is whole."""
     beside = folder.with_name(f".{folder.name}")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
@@ -41,4 +72,3 @@ def release(state: "State", saved: Path, folder: Path, tokenizer: Path) -> Path:
     checkpoint.seal(beside)
     shutil.rmtree(folder, ignore_errors=True)
     beside.replace(folder)
-    return folder

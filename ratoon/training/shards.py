@@ -165,9 +165,7 @@ def restore(state: "State", path: Path) -> None:
     reader = dcp.FileSystemReader(path / SHARDS)
     known: dict[str, Any] = reader.read_metadata().state_dict_metadata
     rank = dist.get_rank() if dist.is_initialized() else 0
-    wanted = {f"weights/{name}": tensor for name, tensor in own_weights(state.model).items()}
-    if missing := sorted(set(wanted) - set(known)):
-        raise ConfigError(f"{path}: weights do not fit the model: missing {missing}")
+    wanted = wanted_weights(state.model, known, path)
     for name, parameter in trainable(state.model):
         for key in (key for key in known if key.rpartition("/")[0] == f"optimizer/{name}"):
             entry = wanted[key] = room(known[key], parameter)
@@ -180,6 +178,23 @@ def restore(state: "State", path: Path) -> None:
         set_random_state(state.model.device, {key: wanted[f"{key}/{rank}"] for key in chances})
     else:
         own_chance(state.step)
+
+
+def restore_weights(model: "PreTrainedModel", path: Path) -> None:
+    """Weights alone, into a model that is whole."""
+    import torch.distributed.checkpoint as dcp
+
+    reader = dcp.FileSystemReader(path / SHARDS)
+    wanted = wanted_weights(model, reader.read_metadata().state_dict_metadata, path)
+    dcp.load(wanted, storage_reader=reader, no_dist=True)
+
+
+def wanted_weights(model: "PreTrainedModel", known: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """Where those of `path`, which holds what is `known`, are to be read to."""
+    wanted = {f"weights/{name}": tensor for name, tensor in own_weights(model).items()}
+    if missing := sorted(set(wanted) - set(known)):
+        raise ConfigError(f"{path}: weights do not fit the model: missing {missing}")
+    return wanted
 
 
 def room(known: Any, parameter: Tensor) -> Tensor:

@@ -24,6 +24,22 @@ def test_a_checkpoint_is_reckoned_from_the_numbers_in_it_whatever_their_type(tmp
     assert room.checkpoint_bytes(tmp_path) == 3 * 4 * 22 + 2
 
 
+def test_checkpoints_that_are_followed_are_reckoned_before_the_run(tmp_path, monkeypatch):
+    save_file({"a": torch.zeros(100)}, tmp_path / "model.safetensors")
+    asked = []
+    monkeypatch.setattr(room, "room", lambda root, place, needed, what: asked.append(needed))
+    for trajectory, processes, adapter in ((None, 1, None), ({}, 1, None), ({}, 2, None), ({}, 1, "lora")):
+        changes = {"train": {"checkpoints": 10, "processes": processes, "trunk": "none"}}
+        changes["train"] |= {"adapter": {"name": adapter, "rank": 1}} if adapter else {}
+        changes["assess"] = {"trajectory": trajectory}
+        params = config.load(Path(__file__).parents[2], changes=changes)
+        room.check_train(
+            SimpleNamespace(folder=tmp_path, layout=SimpleNamespace(root=tmp_path), params=params, parent=tmp_path)
+        )
+    without = 3 * 3 * 400  # two checkpoints and one being written, with AdamW's state
+    assert asked == [without, without + 10 * 400, without + 10 * 3 * 400, without + 400]
+
+
 def test_new_text_is_counted_in_every_stage_and_copy_and_text_that_was_read_is_not(tmp_path):
     raw = tmp_path / "data" / "raw" / "notes"
     raw.mkdir(parents=True)

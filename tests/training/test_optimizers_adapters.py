@@ -9,12 +9,15 @@ from cut_off import train_in_two
 from safetensors.torch import load_file
 
 from ratoon.config import ConfigError
+from ratoon.evaluation.trajectory import KEPT, keep_weights
 from ratoon.lm.adapters import adapter_tensors, is_adapter, wrapped
 from ratoon.lm.load import load_model
 from ratoon.training import checkpoint
 from ratoon.training.alone import put_back, snapshot
 from ratoon.training.group import Group, run_group
+from ratoon.training.release import put_together
 from ratoon.training.run import Run, train
+from tasks.history import as_model
 
 STEP = 8 * 16
 KINDS = {
@@ -67,6 +70,29 @@ def test_a_checkpoint_holds_the_adapter_alone(request_for):
     last = checkpoint.whole(Path(request.out) / "checkpoints")[-1]
     assert all(is_adapter(name) for name in load_file(last / checkpoint.ADAPTER))
     assert not (last / "model.safetensors").exists()
+
+
+@each_kind
+def test_a_checkpoint_put_together_is_what_would_have_been_released(option, request_for, tmp_path):
+    request = request_for(evaluations=1, **option)
+    result = train(request)
+    last = checkpoint.whole(Path(request.out) / "checkpoints")[-1]
+    made = put_together(request, last, tmp_path / "made")
+    assert same(load_file(made / "model.safetensors"), weights(result))
+    assert checkpoint.is_whole(made)
+
+
+def test_what_is_kept_of_an_adapted_run_is_a_model_while_it_is_looked_at(request_for, tiny):
+    request = request_for(evaluations=1, **KINDS["lora"])
+    train(request)
+    kept = Path(request.out) / KEPT
+    keep_weights(Path(request.out) / "checkpoints", kept)
+    before, last = sorted(kept.iterdir())
+    with as_model(before, request) as one, as_model(last, request) as other:
+        early, late = (load_file(model / "model.safetensors") for model in (one, other))
+        assert early.keys() == late.keys() == load_file(tiny / "model" / "model.safetensors").keys()
+        assert not same(early, late)
+    assert sorted(kept.iterdir()) == [before, last]  # whole models of an adapter are not kept
 
 
 def test_a_release_of_scale_0_is_the_parent_to_the_bit(request_for, tiny):

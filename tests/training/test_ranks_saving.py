@@ -11,10 +11,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from ratoon.evaluation.trajectory import KEPT, keep_weights
 from ratoon.training import checkpoint, run, shards
 from ratoon.training.method import Method
 from ratoon.training.ranks import joined
 from ratoon.training.run import Run, train
+from tasks.history import as_model
 
 pytestmark = forked.needs_fork
 STEPS = 4
@@ -92,6 +94,22 @@ def test_a_checkpoint_of_any_number_of_ranks_is_gone_on_from_by_any_other(before
     assert [o.loss_nats for o in again.observations] == pytest.approx(
         [o.loss_nats for o in whole.observations], rel=1e-5
     )
+
+
+def test_parts_that_are_kept_are_put_together_to_the_model_they_are_of(request_for):
+    request = cut_short(request_for("cut", **SHORT), 2)
+    saved = checkpoint.whole(Path(request.out) / "checkpoints")[-1]
+    alone = Run(request)
+    checkpoint.restore(alone.state, saved, request.identity())
+    kept = Path(request.out) / KEPT
+    keep_weights(saved.parent, kept)
+    assert shards.has_parts(kept / saved.name)
+    for _ in range(2):  # put together once, for good
+        with as_model(kept / saved.name, request) as model:
+            assert model == kept / saved.name
+            assert not shards.has_parts(model)
+            whole = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).state_dict()
+            assert same(whole, alone.model.state_dict())
 
 
 def test_the_same_number_of_ranks_goes_on_to_the_same_end_to_the_bit(request_for, monkeypatch):
