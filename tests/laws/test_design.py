@@ -11,7 +11,7 @@ import pytest
 from ratoon.config import ChooseConfig
 from ratoon.laws.decision.choose import choose
 from ratoon.laws.decision.goals import Stakes
-from ratoon.laws.design.advice import advise
+from ratoon.laws.design.advice import advise, spaced
 from ratoon.laws.design.belief import believe_weakly
 from ratoon.laws.design.next_run import Option, Rule, first_lengths, options, price, propose, stop
 from ratoon.laws.design.rows import Rows
@@ -350,3 +350,24 @@ def test_with_a_budget_the_run_that_leads_furthest_is_taken_though_another_is_be
     assert propose(belief, among, ANY, budget=10.0)[0].option.share == 0.9
     assert propose(belief, among, ANY, budget=2.0)[0].option.share == 0.3
     assert propose(belief, among, ANY, budget=0.5) == []
+
+
+# ---------------------------------------------------------------- tables as people have them
+
+
+def test_of_many_checkpoints_a_further_run_is_measured_at_few():
+    tokens = np.repeat(np.linspace(1e8, 1e10, 80), 3)
+    found = spaced(tokens)
+    assert len(found) <= 6
+    assert {found[0], found[-1]} == {1e8, 1e10}
+    assert set(found) <= set(tokens.tolist())
+    assert spaced(np.array([4e8, 1e8, 4e8])) == [1e8, 4e8]
+
+
+def test_runs_that_repeat_to_the_last_digit_are_believed_and_advised_on():
+    """A noise of nothing cannot be told from a noise that rounding hides."""
+    once = [one for share in (0.1, 0.3, 0.5, 0.7, 0.9) for one in run(share, noise=0.0)]
+    again = [one.model_copy(update={"run": f"{one.run}-again", "group": f"{one.group}-again"}) for one in once]
+    belief = belief_of([*once, *again])
+    assert belief.median == pytest.approx(RIGHT, abs=0.03)
+    assert propose(belief, open_to([*once, *again]), ANY)

@@ -196,6 +196,21 @@ def test_luck_and_measurement_are_told_apart():
     assert (noise.bend == 0).mean() > 0.8
 
 
+@pytest.mark.parametrize("lengths", [20, 80])
+def test_many_checkpoints_of_few_runs_do_not_pass_for_luck(lengths):
+    """Six parameters make up for nearly all that five runs may have of their own."""
+    inputs, groups = sweep(np.linspace(1e8, 1e10, lengths), (0.1, 0.3, 0.5, 0.7, 0.9))
+    inputs["N"] = np.full(len(groups), 1e9)
+    truth = dcpt.DCPT(E=1.9, A=0.0, a=0.3, B=0.05, n=1.2, b=0.25, C=0.25, e=0.08, c=0.35)
+    exact = truth.loss(**inputs)
+    losses = exact * np.exp(np.random.default_rng(0).normal(0, 0.001, len(exact)))
+    fitted = fit(dcpt.FORM, inputs, losses, reach={"D": 1e10}, seed=0)
+    runs = Runs.gather(inputs, losses)
+    noise = noise_of(fitted, runs, Lanes.of(groups, runs.inputs), draws=200, random=np.random.default_rng(0))
+    assert np.median(noise.measurement) == pytest.approx(0.001, rel=0.15)
+    assert np.median(noise.luck) < 0.002
+
+
 def test_one_broken_run_does_not_pass_for_the_noise_of_all():
     random = np.random.default_rng(5)
     residual = random.normal(0, 0.001, 60)

@@ -9,8 +9,11 @@ from ratoon.laws.decision.goals import Stakes
 from ratoon.laws.design.belief import Belief, believe_weakly
 from ratoon.laws.design.next_run import Option, Proposal, Rule, options, price, propose
 from ratoon.laws.design.rows import Rows
+from ratoon.laws.form import Array
 from ratoon.laws.tables.table import Table, tabulate
 from ratoon.records import Choice, FurtherRun, Observation
+
+HORIZONS = 6
 
 
 def advise(
@@ -36,7 +39,7 @@ def advise(
     runs = tables["general"].runs
     if among is None:
         made = set(zip(runs.params.tolist(), tables["general"].share.tolist(), strict=True))
-        horizons = np.unique(runs.tokens[runs.params == runs.params.max()]).tolist()
+        horizons = spaced(runs.tokens[runs.params == runs.params.max()])
         among = options(
             np.unique(runs.params).tolist(),
             horizons,
@@ -48,10 +51,20 @@ def advise(
     return choice.model_copy(update={"further": _told(found[0], belief, choice, rule) if found else None})
 
 
+def spaced(tokens: Array) -> list[float]:
+    """The lengths that a further run would be measured at: those of the runs, of many HORIZONS alone, the last among
+    them. Every checkpoint would be one more, and what all options could measure is laid out together."""
+    lengths = np.unique(tokens)
+    if len(lengths) > HORIZONS:
+        even = np.linspace(np.log(lengths[0]), np.log(lengths[-1]), HORIZONS)
+        lengths = lengths[np.unique(np.abs(np.log(lengths)[:, None] - even).argmin(axis=0))]
+    return [float(length) for length in lengths]
+
+
 def _longer(choice: Choice, tables: Mapping[Role, Table], decay_share: float) -> list[Option]:
     """Runs of the target's size, once more as long as the longest there is, where that is not yet the target itself."""
     runs = tables["general"].runs
-    horizons = np.unique(runs.tokens).tolist()
+    horizons = spaced(runs.tokens)
     horizons.append(min(2 * horizons[-1], float(choice.tokens)))
     if horizons[-1] <= horizons[-2]:
         return []

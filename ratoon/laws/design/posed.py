@@ -17,9 +17,11 @@ from ratoon.laws.fitting import varpro
 from ratoon.laws.fitting.runs import Runs
 from ratoon.laws.form import Array, Form
 
+STILLEST = 1e-5  # relative: of less noise runs and prior could not be added up in floating point
 NOISE_SPREAD = 1.5  # of its logarithm: known to a factor of four and a half
 LEVEL = 0.002  # relative, of what the truth may have beside a form: as much as noise
 LEVEL_SPREAD = 1.5  # of its logarithm
+CERTAIN = 1 - 1e-9  # probability below which a level has a number
 TRUE = 0.5  # probability beforehand that the form is the truth, and the level 0: as likely as not
 REACH = 2.0  # standard deviations of the prior from the middle of an exponent's range to its ends
 
@@ -73,12 +75,12 @@ class Posed:
 
     def prior(self, at: Array) -> Array:
         away = (at - self.middle) / self.spread
-        inside = (np.abs(away[:, : len(self.form.exponents)]) <= REACH).all(axis=1)
+        inside = (np.abs(away[:, : len(self.form.exponents)]) <= REACH).all(axis=1) & (at[:, -1] >= np.log(STILLEST))
         return np.where(inside, -0.5 * (away**2).sum(axis=1), -np.inf)
 
     def level(self, at: Array) -> Array:
         """(J,) relative, of the departure: 0 below the TRUE quantile of a normal, and log-normal from there on."""
-        above = np.maximum((ndtr(at[:, -2]) - TRUE) / (1 - TRUE), 0.0)
+        above = np.clip((ndtr(at[:, -2]) - TRUE) / (1 - TRUE), 0.0, CERTAIN)
         return np.asarray(LEVEL * np.exp(LEVEL_SPREAD * ndtri(above)))
 
     def shrink(self, at: Array) -> Array:

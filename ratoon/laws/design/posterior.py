@@ -23,7 +23,7 @@ from scipy.stats import qmc, truncnorm
 
 from ratoon.laws.decision.believe import portions
 from ratoon.laws.design.departure import Departure
-from ratoon.laws.design.posed import REACH, Posed, draw_away, pose
+from ratoon.laws.design.posed import REACH, STILLEST, Posed, draw_away, pose
 from ratoon.laws.design.rows import Rows, correlation
 from ratoon.laws.form import Array, Form, Inputs
 
@@ -145,6 +145,7 @@ def _temper(posed: Posed, draws: int, random: np.random.Generator) -> tuple[Arra
     unit = qmc.LatinHypercube(len(posed.middle), rng=random).random(draws)
     ends = np.append(np.full(len(posed.middle) - 1, REACH), 8.0)
     at = posed.middle + posed.spread * truncnorm.ppf(unit, -ends, ends)
+    at[:, -1] = np.maximum(at[:, -1], np.log(STILLEST))
     likelihood, heat, evidence, size = posed.likelihood(at), 0.0, 0.0, 1.0
     while heat < 1:
         step = heat_keeping(likelihood, 1 - heat, KEPT * draws)

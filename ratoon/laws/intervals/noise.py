@@ -28,6 +28,9 @@ MEMORIES = (0.0, 0.5, 0.8)  # each as likely as the others
 BENDS = np.concatenate([[0.0], np.geomspace(0.1, 1e3, 9)])
 STRAIGHT = 0.9  # probability beforehand that the law has no bend; the rest is log-uniform
 OUTLYING = 4.0  # robust standard deviations beyond which a residual is moved in: one normal one in 16,000
+# Of a run's checkpoints: luck of which less is left, parameters having made up for the rest, has left no trace; what is
+# found there is how the law misfits.
+SHOWN = 1e-3
 RANK = 1e-6  # relative singular value below which a parameter moved no prediction and was not spent
 ROUNDING = 1e-10  # relative: residuals below it are none
 UNKNOWN = 0.002  # relative noise where nothing tells: what small proxies repeat to with another seed
@@ -196,8 +199,9 @@ def _cells(
     basis = basis[:, kept]
     new, luck = new - basis @ (basis.T @ new), luck - basis @ (basis.T @ luck)
     spread, axes = np.linalg.eigh(luck.T @ luck)
-    shrunk = 1 + ratios[:, None] * np.maximum(spread, 0.0)
-    rss = new @ new - (ratios[:, None] * (axes.T @ (luck.T @ new)) ** 2 / shrunk).sum(axis=1)
+    shows = spread > SHOWN * lanes.checkpoints
+    shrunk = 1 + ratios[:, None] * spread[shows]
+    rss = new @ new - (ratios[:, None] * (axes[:, shows].T @ (luck.T @ new)) ** 2 / shrunk).sum(axis=1)
     log_volume = -(np.log(shrunk).sum(axis=1) + remembered + bent) / 2 - np.log(sizes[kept]).sum()
     return _Cells(np.maximum(rss, 0.0), log_volume, float(len(new) - kept.sum()))
 
