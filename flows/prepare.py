@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from prefect import flow
+from prefect.runtime import deployment, flow_run
+from prefect.states import Cancelled, State
 
 from ratoon.config import Ask
 from tasks import announce, embedded
@@ -12,18 +14,27 @@ from tasks.names import run_name
 from tasks.orphans import claim
 from tasks.prepare import make_base, make_editions, open_job, push_editions, show_funnel
 from tasks.room import check_prepare
+from tasks.texts import BeingRead
 from tasks.versions import RemoteUnavailable, owed
 
 EVERYTHING = Ask()
 
 
 @flow(name="prepare", flow_run_name=run_name, on_running=[claim])
-def prepare(ask: Ask = EVERYTHING) -> dict[str, list[str]]:
-    """Ingest, clean and pack what is new in every source, through DVC; push the editions; make the base."""
+def prepare(ask: Ask = EVERYTHING) -> dict[str, list[str]] | State:
+    """Ingest, clean and pack what is new in every source, through DVC; push the editions; make the base.
+
+    Where a run under way reads a source that has new text, a deployment ends Cancelled: the next one takes it.
+    """
     root = Path.cwd()
     params, base, sources = resolve(root, ask)
     check_prepare(root, base, sources)
-    ran, _ = make_editions(root, ask)
+    try:
+        ran, _ = make_editions(root, ask)
+    except BeingRead as error:
+        if deployment.id is None or flow_run.parent_flow_run_id is not None:
+            raise
+        return Cancelled(message=str(error))
     show_funnel(root, ask)
     make_base(root, ask)
     if params.refresh.push and (ran or owed(root)):

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from ratoon.corpus.portions import shares
 from ratoon.layout import Layout
 from ratoon.records import Refresh
 from ratoon.training.sweep import Corpus
-from tasks import commits
+from tasks import commits, texts, versions
 
 # Folders of the lines whose lock this run holds: its parts need not ask again.
 HELD: ContextVar[frozenset[Path]] = ContextVar("HELD", default=frozenset())
@@ -127,9 +127,25 @@ def folder_of(layout: Layout, line: str, question: str, parent_version: int | No
     return layout.refreshes(line) / f"{question}-on-{parent_version or 'base'}"
 
 
-def alone(job: Job) -> AbstractContextManager[None]:
-    """One refresh of a model line at a time."""
-    return held(job.layout, job.line)
+@contextmanager
+def alone(job: Job) -> Iterator[None]:
+    """One refresh of a model line at a time, on text that stays as it is meanwhile."""
+    with held(job.layout, job.line), reading(job):
+        yield
+
+
+@contextmanager
+def reading(job: Job) -> Iterator[None]:
+    """Inside the block the editions are those of this job. Raises ConfigError where they are others already."""
+    watched = job.params.refresh.watch
+    with texts.read(job.layout, {*(source.name for source in job.sources), *watched}):
+        found = versions.hashes(job.layout.root)
+        if changed := sorted(path for path, edition in job.editions.items() if found.get(path) != edition):
+            raise ConfigError(
+                f"{changed[0]}: another edition of it was made since this run began, which would mix two texts; "
+                f"nothing was done: run it again"
+            )
+        yield
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from ratoon.records import Ledger
 from ratoon.training import scratch
 from ratoon.training.batch import BatchResult
 from ratoon.training.supervise import supervise
-from tasks import tracking, versions
+from tasks import texts, tracking, versions
 from tasks.artifacts import show_table
 from tasks.job import Job, corpora, folder_of, resolve
 from tasks.live import stage
@@ -28,12 +28,16 @@ STAGE = re.compile(r"(?:Running stage|Stage) '([^']+)'")  # what DVC says of eac
 def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
     """Bring every source up to date through DVC. Returns the stages that had to run, and path -> hash of all."""
     params, base, sources = resolve(root, ask)
-    targets = [f"pack@{base.name}-{source.name}" for source in sources]
-    targets += [f"clean-watched@{name}" for name in params.refresh.watch]
-    for name in (*(source.name for source in sources), *params.refresh.watch):
+    targets = {source.name: f"pack@{base.name}-{source.name}" for source in sources}
+    targets |= {name: f"clean-watched@{name}" for name in params.refresh.watch}
+    for name in targets:
         # A stage depends on the folder for files dropped in; a source of packages or a hub alone has none yet.
         (root / "data" / "raw" / name).mkdir(parents=True, exist_ok=True)
     passed: set[str] = set()
+
+    def is_stale(name: str) -> bool:
+        return bool(versions.status(root, ["--with-deps", targets[name]]))
+
     # Ingest, score, clean, pack of each, the tokenizer and the scorers that are kept; two stages of what is watched.
     total = 4 * len(sources) + 2 + 2 * len(params.refresh.watch)
     with stage("prepare", "stages", total, params.refresh.line) as shown:
@@ -43,7 +47,7 @@ def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
                 passed.add(begun[1])
             shown.update(max(0, len(passed) - 1), note=line.removeprefix("> "))
 
-        made = versions.repro(root, targets, heard)
+        made = versions.repro(root, list(targets.values()), heard, within=texts.change(Layout(root), targets, is_stale))
         shown.update(total, note=f"{len(made.ran)} ran" if made.ran else "nothing new")
     return list(made.ran), made.hashes
 

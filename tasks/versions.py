@@ -3,6 +3,7 @@
 import configparser
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,11 +55,13 @@ def repro(
     report: Report | None = None,
     *,
     wait_seconds: float = 600.0,
+    within: AbstractContextManager[None] | None = None,
 ) -> Repro:
     """Run the stages behind `targets` (none: all) that are stale, and only those.
 
     report        receives each line a stage or DVC prints, as it comes
     wait_seconds  for another DVC process to finish
+    within        entered when there is none: nobody else makes editions then
 
     Raises ConfigError with the letter of a stage that refused its input (exit code 2), RuntimeError with the last
     words of one that failed otherwise, Busy when another process does not finish. Earlier editions stay.
@@ -66,7 +69,7 @@ def repro(
     ready(root)
     unpushed = Layout(root).unpushed
     before = unpushed.exists()
-    with dvc_locks.writer(root, report, wait_seconds):
+    with dvc_locks.writer(root, report, wait_seconds), within or nullcontext():
         if not before:  # written first: what a killed repro made is pushed by the next refresh too
             records.write_text(unpushed, "")
         said = patiently(root, ["repro", *targets], report, wait_seconds, as_writer=True)
