@@ -14,7 +14,7 @@ from ratoon.evaluation.replay import Arm, Question
 from ratoon.records import Verdict, write_text
 from ratoon.records import read as read_record
 from ratoon.records import write as write_record
-from ratoon.training.request import Result
+from ratoon.training.request import Result, ended
 from tasks import tracking
 from tasks.job import Job
 from tasks.live import stage
@@ -99,11 +99,20 @@ def score_one(job: Job, model: Path, asked: Path, out: Path, report: Report) -> 
 
 
 def candidate_of(job: Job) -> Path:
-    """The model the training of this job left."""
-    result = job.folder / "train" / "result.json"
-    if not result.exists():
+    """The model the training of this job left.
+
+    Raises ConfigError where there is none: one that is gone says nothing of the candidate, and no verdict is due.
+    """
+    run = job.folder / "train"
+    if not (run / "result.json").exists():
         raise ConfigError("nothing was trained for this text and these parameters yet; run `ratoon train` first")
-    return Path(read_record(result, Result).model)
+    if (found := ended(run)) is None:
+        raise ConfigError(
+            f"{run}: the weights that were trained for this text and these parameters are gone (`ratoon gc` takes "
+            f"those of versions that were not promoted)\n"
+            f"  `ratoon gate {job.folder}` judges their scores again; `ratoon train` makes the weights anew"
+        )
+    return Path(found.model)
 
 
 def declared(job: Job) -> list[Path]:

@@ -10,7 +10,7 @@ from ratoon.training.estimate import Estimate, SweepEstimate, estimate, estimate
 from ratoon.training.growth import start
 from ratoon.training.probe import Probe, measure, way_of
 from ratoon.training.proxies import Group, group_tokens
-from ratoon.training.request import Request
+from ratoon.training.request import Request, ended
 from ratoon.training.stack_probe import StackProbe, measure_stack
 from ratoon.training.stacked import Bundle, bundles
 from ratoon.training.sweep import Plan
@@ -24,7 +24,7 @@ from tasks.train import chosen_share, parent_trunk, request_of
 def check_budget(job: Job) -> None:
     """Refuse a target run that would not end within train.budget. Without a limit nothing is measured."""
     budget, request = job.params.train.budget, target(job)
-    if not budget.limited or (job.folder / "train" / "result.json").exists():
+    if not budget.limited or ended(job.folder / "train") is not None:
         return
     # The folder is this question's: asked again, it costs the same where it is carried out in the same way.
     kept = job.folder / f"probe-{way_of(request)}.json"

@@ -8,6 +8,7 @@ from pathlib import Path
 from ratoon.config import Base, Files, Source
 from ratoon.layout import Layout
 from ratoon.training.disk import KEEP
+from ratoon.training.request import ended
 from tasks.disk import bytes_of, room
 from tasks.job import Job
 
@@ -62,7 +63,7 @@ def sweep_bytes(job: Job) -> int:
 
 
 def check_train(job: Job) -> None:
-    if not (job.folder / "train" / "result.json").exists():
+    if ended(job.folder / "train") is None:
         recipe, follow = job.params.train, job.params.assess.trajectory is not None
         needed = kept_bytes(job, recipe.checkpoints) if follow else run_bytes(job)
         room(job.layout.root, job.folder, needed, "the target run")

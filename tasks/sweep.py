@@ -25,7 +25,7 @@ from tasks.job import Job
 from tasks.live import stage
 from tasks.prepare import path_of
 from tasks.retry import healing
-from tasks.train import parent_trunk
+from tasks.train import clear, parent_trunk
 
 CHOSEN = "observations-chosen.csv"  # of a sweep of several rates or schedules, those of the one that was chosen
 
@@ -137,6 +137,7 @@ def continued(name: str, member: Path, request: Request, line: str) -> Path:
             "recipe": request.recipe.model_copy(update={"evaluations": 1, "checkpoints": 1, "processes": 1}),
         }
     )
+    clear(out)
     if not (out / "result.json").exists():
         with stage("family", "tokens", again.recipe.tokens, line) as shown:
             supervise("run", again, out, on_line=lambda told: shown.update(told["tokens"], note=name))

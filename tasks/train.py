@@ -8,7 +8,8 @@ from ratoon.config import ConfigError, Schedule, TrainConfig
 from ratoon.evaluation.trajectory import CHECKPOINTS, KEPT, keep_weights
 from ratoon.records import Choice
 from ratoon.report import wording
-from ratoon.training.request import Request, Result, Trunk
+from ratoon.training.disk import discard
+from ratoon.training.request import Request, Result, Trunk, ended
 from ratoon.training.supervise import supervise
 from ratoon.training.sweep import portions
 from ratoon.training.trunk import go_on, trunk_of
@@ -74,8 +75,9 @@ def run_words(job: Job, share: float) -> str:
 
 
 def carry_out(job: Job, request: Request, name: str, parent_run: str | None) -> tuple[Result, str]:
-    """A training request, and its MLflow run."""
+    """A training request, and its MLflow run. One that ended is read back, or made again where its weights are gone."""
     out = Path(request.out)
+    clear(out)
     with (
         tracking.run(job.line, name, kind="train", parent_run_id=parent_run) as run,
         stage(name.split()[0], "tokens", request.steps * request.step_tokens, job.line) as shown,
@@ -101,6 +103,12 @@ def carry_out(job: Job, request: Request, name: str, parent_run: str | None) -> 
         log_checkpoints(run, request, result, out / CHECKPOINTS)
         run.finish(result.tokens_per_second, Path(result.model))
         return result, run.id
+
+
+def clear(run: Path) -> None:
+    """Of a run that ended and whose weights are gone nothing stays: what it left says that it need not be made."""
+    if (run / "result.json").exists() and ended(run) is None:
+        discard(run)
 
 
 def log_checkpoints(run: tracking.Run, request: Request, result: Result, folder: Path) -> None:

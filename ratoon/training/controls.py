@@ -9,7 +9,7 @@ from ratoon.config import ConfigError, TrainConfig
 from ratoon.config.arms import Seeded, Trained
 from ratoon.config.forgetting import Forgetting
 from ratoon.lm.fresh import forget
-from ratoon.training.request import Request
+from ratoon.training.request import Request, ended
 
 SHARES = {"domain_only": 1.0, "replay_only": 0.0}  # of the domain; of the other arms the target's own
 
@@ -45,7 +45,7 @@ def control(name: str, asked: Trained, target: Request, recipe: TrainConfig, fol
 def same_request(request: Request, folders: Iterable[Path]) -> Path | None:
     """Of these finished runs one that was asked the same of the same weights. Equal requests give equal weights."""
     for folder in folders:
-        if (folder / "result.json").exists() and (folder / "request.json").exists():
+        if (folder / "request.json").exists() and ended(folder):
             other = records.read(folder / "request.json", Request)
             if other.identity() == request.identity() and other.model == request.model:
                 return folder

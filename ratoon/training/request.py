@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from ratoon import records
 from ratoon.config import Declared, Role, Share, TrainConfig
 from ratoon.config.train import MACHINE
 from ratoon.records import Observation, Record
@@ -133,3 +134,12 @@ class Result(Record):
     trunk: Trunk | None = Field(None, description="kept where the decay began; none: the schedule has no such place")
     dips: tuple[Dip, ...] = Field((), description="the stability gap of each role, as its evaluations saw it")
     faults: tuple[Fault, ...] = Field((), description="what broke on the way, and what was done about it")
+
+
+def ended(run: Path) -> Result | None:
+    """What the run in this folder ended with. None: it has not ended, or its weights are gone since, as `ratoon gc`
+    lets them go: then there is nothing to go on from."""
+    if not (run / "result.json").exists():
+        return None
+    found = records.read(run / "result.json", Result)
+    return found if Path(found.model).is_dir() else None

@@ -27,7 +27,7 @@ from ratoon.training.request import Request, Result
 from ratoon.training.run import train
 from tasks.arms import conclude_arms, measure, open_study
 from tasks.arms_estimate import estimate
-from tasks.assess import score_one
+from tasks.assess import candidate_of, score_one
 from tasks.judges import conclude_judges, follow_seed, seeds_of
 from tasks.train import request_of
 
@@ -237,6 +237,33 @@ def test_an_arm_that_was_killed_goes_on_and_one_that_is_there_costs_nothing(proj
     tracked.runs.clear()
     assert run_arms(project)[1] == found
     assert tracked.runs == []
+
+
+def test_an_arm_whose_weights_went_before_it_was_measured_is_trained_again(project, tracked, monkeypatch):
+    score = harness.score
+
+    def killed(*args, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(harness, "score", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_arms(project, "domain_only")
+    monkeypatch.setattr(harness, "score", score)
+    (weights,) = (project / ".ratoon").rglob("arms/*/train/checkpoints")
+    before = digests(weights)
+    shutil.rmtree(weights)
+    _, found = run_arms(project, "domain_only")
+    assert [arm.name for arm in found.arms] == ["domain_only"]
+    assert digests(weights) == before
+
+
+def test_a_candidate_that_is_gone_is_not_one_that_failed(project):
+    job = open_study.fn(project, Ask(), ()).job
+    shutil.move(candidate_of(job), project / "kept")
+    with pytest.raises(ConfigError, match=r"are gone(.|\n)*`ratoon gate .*` judges their scores again; `ratoon train`"):
+        candidate_of(job)
+    shutil.move(project / "kept", records.read(job.folder / "train" / "result.json", Result).model)
+    assert candidate_of(job).is_dir()
 
 
 def at_the_share_of_the_candidate(monkeypatch):

@@ -8,12 +8,12 @@ import pytest
 import flows.refresh
 import flows.train
 import tasks.estimate
-from ratoon import config
+from ratoon import config, records
 from ratoon.config import Ask, ConfigError, TrainConfig
 from ratoon.config.budget import Budget
 from ratoon.training.meter import Reading
 from ratoon.training.probe import Probe
-from ratoon.training.request import Portion, Request
+from ratoon.training.request import Portion, Request, Result
 from tasks.job import Job
 
 ROOT = Path(__file__).parents[2]
@@ -96,8 +96,10 @@ def test_a_run_that_is_carried_out_otherwise_is_measured_anew(job, probes, reque
 
 
 def test_a_run_that_is_done_is_not_asked_about(job, probes, tmp_path):
-    (tmp_path / "train").mkdir()
-    (tmp_path / "train" / "result.json").write_text("{}")
+    (tmp_path / "train" / "step-1").mkdir(parents=True)
+    figures = dict.fromkeys(("steps", "tokens", "params_non_embedding", "seconds", "tokens_per_second"), 1)
+    result = Result(name="r", model=str(tmp_path / "train" / "step-1"), observations=(), **figures)
+    records.write(tmp_path / "train" / "result.json", result)
     tasks.estimate.check_budget.fn(job(hours=0.5))
     assert probes == []
 

@@ -9,7 +9,7 @@ from ratoon.lm.fresh import forget
 from ratoon.lm.load import load_model
 from ratoon.training.controls import control, same_request
 from ratoon.training.reading import Reading
-from ratoon.training.request import Result, Trunk
+from ratoon.training.request import Result, Trunk, ended
 from ratoon.training.run import train
 
 TRUNK = Trunk(folder="t", hash="0" * 12, learning_rate=0.01, peak=0.01, step=5)
@@ -98,6 +98,10 @@ def test_a_finished_run_that_was_asked_the_same_is_found_and_no_other(request_fo
     assert same_request(arm, folders) == folders[2]
     moved = arm.model_copy(update={"model": str(tmp_path / "elsewhere" / "model")})
     assert same_request(moved, folders) is None
+    result = records.read(folders[2] / "result.json", Result)
+    records.write(folders[2] / "result.json", result.model_copy(update={"model": str(folders[2] / "gone")}))
+    assert ended(folders[2]) is None
+    assert same_request(arm, folders) is None
 
 
 @pytest.mark.parametrize(("name", "share"), [("domain_only", 1.0), ("replay_only", 0.0)])
