@@ -175,20 +175,57 @@ def read_parquet(file: BinaryIO, name: str, columns: Columns) -> Iterator[Record
 def read_csv(file: BinaryIO, name: str, columns: Columns) -> Iterator[Record | Bad]:
     # Invalid bytes pass as surrogates, so that one bad cell costs one record and not the file.
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    reader = csv.reader(text, strict=True)
+    lines = _Lines(text)
+    reader = csv.reader(lines, strict=True)
     with _long_fields():
         header = _header(reader, name, columns.text)
         while True:
+            lines.sizes.clear()
             try:
                 row = next(reader)
             except StopIteration:
                 break
-            except csv.Error:
-                yield Bad(f"{name}:{reader.line_num}", NOT_CSV, 0)
+            except csv.Error as error:
+                yield from _swallowed(lines, name, reader.line_num, error)
                 continue
             if row:
                 yield _csv_row(header, row, f"{name}:{reader.line_num}", columns.text)
     text.detach()
+
+
+class _Lines:
+    """The lines of a file for a reader of rows, and what the row being read has taken of them."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self.text = text
+        self.sizes: list[int] = []  # bytes of each
+        self.ended = False
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if not (line := self.text.readline()):
+            self.ended = True
+            raise StopIteration
+        self.sizes.append(_size(line))
+        return line
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogateescape"))
+
+
+def _swallowed(lines: _Lines, name: str, last: int, error: csv.Error) -> Iterator[Bad]:
+    """A row that is no CSV: a record lost for each of its lines, so that their share shows how much went with it."""
+    first = last - len(lines.sizes) + 1
+    if lines.ended:
+        raise ConfigError(
+            f"{name}:{first}: a quote opened in this row is never closed, and takes all that follows with it to the "
+            f"end of the file, line {last}\n  close it, double a quote that is text, or fetch the whole file again"
+        ) from error
+    for size in lines.sizes:
+        yield Bad(f"{name}:{first}", NOT_CSV, size)
 
 
 def _header(reader: Any, name: str, column: str) -> list[str]:
@@ -202,7 +239,7 @@ def _header(reader: Any, name: str, column: str) -> list[str]:
 
 
 def _csv_row(header: list[str], row: list[str], place: str, column: str) -> Record | Bad:
-    num_bytes = sum(len(cell.encode("utf-8", "surrogateescape")) for cell in row)
+    num_bytes = sum(map(_size, row))
     if len(row) != len(header):
         return Bad(place, f"{NOT_CSV}: {len(row)} cells under {len(header)} column names", num_bytes)
     if any("\udc80" <= letter <= "\udcff" for cell in row if not cell.isascii() for letter in cell):

@@ -149,6 +149,37 @@ def test_a_bad_csv_row_costs_only_itself(raw, out, tmp_path):
     assert ledger.examples["invalid UTF-8"] == ["raw/a.csv:3"]
 
 
+def rows_of_csv(number, broken):
+    return "number,text\n" + "".join(f"{i},{chr(34) * (i in broken)}plain document {i}\n" for i in range(number))
+
+
+def test_a_quote_never_closed_in_a_csv_is_refused_at_the_row_that_opens_it(raw, out, tmp_path):
+    (raw / "a.csv").write_text(rows_of_csv(5000, {300}))
+    with pytest.raises(ConfigError) as error:
+        ingest(notes(), tmp_path, out)
+    assert "raw/a.csv:302: a quote opened in this row is never closed" in str(error.value)
+    assert "line 5001\n  close it" in str(error.value)
+
+
+def test_a_csv_row_that_swallows_others_counts_as_many_records_as_lines(raw, out, tmp_path):
+    (raw / "a.csv").write_text(text := rows_of_csv(1000, {100, 900}))
+    with pytest.raises(ConfigError, match=r"801 of 1000 records are unreadable \(80.1%\)"):
+        ingest(notes(), tmp_path, out)
+    ledger = ingest(notes(max_bad_share=0.9), tmp_path, out)
+    assert ledger.funnel.documents_kept == 199
+    assert ledger.funnel.dropped == {"not CSV": 801}
+    assert ledger.funnel.dropped_bytes == {"not CSV": sum(map(len, text.splitlines(keepends=True)[101:902]))}
+    assert set(ledger.examples["not CSV"]) == {"raw/a.csv:102"}
+
+
+def test_a_quote_within_a_csv_row_costs_only_that_row(raw, out, tmp_path):
+    (raw / "a.csv").write_bytes('text,n\none,1\n"caf\u00e9" x,2\nthree,3\n'.encode())
+    ledger = ingest(notes(max_bad_share=0.9), tmp_path, out)
+    assert texts(out) == ["one", "three"]
+    assert (ledger.funnel.dropped, ledger.funnel.dropped_bytes) == ({"not CSV": 1}, {"not CSV": 12})
+    assert ledger.examples["not CSV"] == ["raw/a.csv:3"]
+
+
 def test_a_null_in_a_parquet_column_is_a_record_without_text(raw, out, tmp_path):
     parquet.write_table(pa.table({"text": ["a", None]}), raw / "a.parquet")
     assert ingest(notes(max_bad_share=0.5), tmp_path, out).funnel.dropped == {"no text": 1}
