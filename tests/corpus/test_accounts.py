@@ -133,7 +133,13 @@ def test_stats_count_lengths_licences_clusters_and_what_sources_share(make):
 
 @pytest.mark.parametrize(
     ("url", "expected"),
-    [("https://a.example:80/x/y", "a.example"), ("a/b/c.txt", "a/b"), ("a.txt:3", "a.txt:3"), (None, "none")],
+    [
+        ("https://a.example:80/x/y", "a.example"),
+        ("a/b/c.txt", "a/b"),
+        ("a.txt:3", "a.txt:3"),
+        ("http://[broken/x", "none"),
+        (None, "none"),
+    ],
 )
 def test_a_place_is_a_host_or_a_folder(url, expected):
     assert place(url) == expected
