@@ -90,8 +90,11 @@ def cleans(root: Path, source: str) -> dict[str, Path]:
         for share in shares(config.source(root, name), clean):
             found[share.name] = clean / share.folder
     if source not in found:
+        portions = sorted(name for name in found if name.startswith(f"{whole}."))
         raise ConfigError(
-            f"source {source!r}: split into {', '.join(sorted(found))}; name one of them: items are of one language"
+            f"source {source!r}: split into {', '.join(portions)}; name one of them: items are of one language"
+            if portions
+            else f"source {source!r}: {whole!r} is not split; give it as --source {whole}"
         )
     return found
 

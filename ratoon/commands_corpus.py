@@ -68,10 +68,15 @@ def ledgers(root: Path, source: str) -> "list[Ledger]":
 
 def stats(asked: argparse.Namespace, root: Path) -> int:
     from ratoon.corpus.accounts.stats import stats as count
+    from ratoon.corpus.edition import LEDGER
     from ratoon.report import corpus_text
 
-    every = {source: read(root, source) for source in {*sources(asked, root), *config.load(root).refresh.sources}}
     names = sources(asked, root)
+    every = {source: read(root, source) for source in names}
+    for other in config.load(root).refresh.sources:
+        # With what is not prepared yet nothing is compared.
+        if other not in every and (Layout(root).clean(other) / LEDGER).exists():
+            every[other] = read(root, other)
     found = [count(every[name], [of for other, of in sorted(every.items()) if other != name]) for name in names]
     if asked.json:
         print(json.dumps([_plain(one) for one in found], indent=2))
@@ -84,6 +89,8 @@ def sample(asked: argparse.Namespace, root: Path) -> int:
     from ratoon.corpus.accounts.sample import sample as draw
     from ratoon.report import corpus_text
 
+    if asked.number < 1:
+        raise ConfigError(f"ratoon corpus sample: --number is {asked.number}; give 1 or more documents of each fate")
     for source in sources(asked, root):
         found = draw(read(root, source), asked.number, asked.reason, asked.seed)
         if asked.json:

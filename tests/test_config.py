@@ -97,5 +97,12 @@ def test_a_file_that_is_no_yaml_is_refused(tmp_path):
     assert "not readable as YAML" in refused(tmp_path)
 
 
+def test_a_day_that_is_none_is_told_with_its_line(tmp_path):
+    (tmp_path / "params.yaml").write_text("prepare:\n  dates:\n    max_date: 2024-02-31\n")
+    told = refused(tmp_path)
+    assert "params.yaml: not readable as YAML: day is out of range for month" in told
+    assert "line 3, column 15" in told
+
+
 def test_a_missing_params_file_is_told_with_what_to_do(tmp_path):
     assert "not found; run from the project's folder or pass --root" in refused(tmp_path)

@@ -66,11 +66,21 @@ def declared(folder: Path, name: str, model: type[T], word: str) -> T:
     return item
 
 
+class _Placed(yaml.SafeLoader):
+    """Says where a value stands that looks like one of a type and is none, such as the 31st of February."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise ConfigError(f"{path}: not found; run from the project's folder or pass --root")
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = _Placed(path.read_text(encoding="utf-8")).get_single_data()
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not readable as YAML: {error}") from error
     if not isinstance(raw, dict):

@@ -9,7 +9,7 @@ import io
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
@@ -21,6 +21,9 @@ from ratoon.config import Columns, ConfigError, WebPages
 BOM = b"\xef\xbb\xbf"
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 ARCHIVES = frozenset({".warc", ".wet"})
+# Objects and lists within each other in a line of JSON. Below it no reader of ours runs out of stack, wherever it is
+# called from, so that what is dropped depends on the line alone.
+MOST_NESTED = 300
 
 INVALID_UTF8, NUL, EMPTY = "invalid UTF-8", "NUL bytes", "empty text"
 NOT_JSON, NOT_OBJECT, NO_TEXT, NOT_STRING = "not JSON", "not a JSON object", "no text", "text is not a string"
@@ -133,9 +136,26 @@ def _json_line(line: bytes, place: str, column: str) -> Record | Bad:
         return Bad(place, INVALID_UTF8, len(line))
     except (ValueError, RecursionError):
         return Bad(place, NOT_JSON, len(line))
+    if _too_deep(fields, line):
+        return Bad(place, NOT_JSON, len(line))
     if not isinstance(fields, dict):
         return Bad(place, NOT_OBJECT, len(line))
     return take(fields, place, column, len(line))
+
+
+def _too_deep(value: Any, line: bytes) -> bool:
+    if line.count(b"[") + line.count(b"{") <= MOST_NESTED:
+        return False
+    level = [value]
+    for _ in range(MOST_NESTED):
+        level = [item for each in level for item in _items(each) if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _items(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def take(fields: dict[str, Any], place: str, column: str, num_bytes: int) -> Record | Bad:
@@ -156,6 +176,8 @@ def read_parquet(file: BinaryIO, name: str, columns: Columns) -> Iterator[Record
     schema = table.schema_arrow
     if columns.text not in schema.names:
         raise ConfigError(_no_column(name, columns.text, schema.names))
+    if schema.names.count(columns.text) > 1:
+        raise ConfigError(f"{name}: several columns are named {columns.text!r}; write the file with one of each name")
     kind = schema.field(columns.text).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
@@ -165,30 +187,80 @@ def read_parquet(file: BinaryIO, name: str, columns: Columns) -> Iterator[Record
         for index in range(batch.num_rows):
             number += 1
             try:
-                fields = {key: batch.column(i)[index].as_py() for i, key in enumerate(schema.names)}
+                fields = {key: _cell(batch.column(i)[index]) for i, key in enumerate(schema.names)}
             except UnicodeDecodeError:
                 yield Bad(f"{name}:{number}", INVALID_UTF8, 0)
             else:
                 yield take(fields, f"{name}:{number}", columns.text, 0)
 
 
+def _cell(cell: Any) -> Any:
+    """As Python has it; what Python cannot hold (a day after 9999, a long duration) as Arrow writes it, else None."""
+    try:
+        return cell.as_py()
+    except UnicodeDecodeError:
+        raise
+    except (OverflowError, ValueError, KeyError):  # KeyError: a time zone nobody knows
+        try:
+            return cell.cast(pa.string()).as_py()
+        except pa.ArrowException:
+            return None
+
+
 def read_csv(file: BinaryIO, name: str, columns: Columns) -> Iterator[Record | Bad]:
     # Invalid bytes pass as surrogates, so that one bad cell costs one record and not the file.
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    reader = csv.reader(text, strict=True)
+    lines = _Lines(text)
+    reader = csv.reader(lines, strict=True)
     with _long_fields():
         header = _header(reader, name, columns.text)
         while True:
+            lines.sizes.clear()
             try:
                 row = next(reader)
             except StopIteration:
                 break
-            except csv.Error:
-                yield Bad(f"{name}:{reader.line_num}", NOT_CSV, 0)
+            except csv.Error as error:
+                yield from _swallowed(lines, name, reader.line_num, error)
                 continue
             if row:
                 yield _csv_row(header, row, f"{name}:{reader.line_num}", columns.text)
     text.detach()
+
+
+class _Lines:
+    """The lines of a file for a reader of rows, and what the row being read has taken of them."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self.text = text
+        self.sizes: list[int] = []  # bytes of each
+        self.ended = False
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if not (line := self.text.readline()):
+            self.ended = True
+            raise StopIteration
+        self.sizes.append(_size(line))
+        return line
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogateescape"))
+
+
+def _swallowed(lines: _Lines, name: str, last: int, error: csv.Error) -> Iterator[Bad]:
+    """A row that is no CSV: a record lost for each of its lines, so that their share shows how much went with it."""
+    first = last - len(lines.sizes) + 1
+    if lines.ended:
+        raise ConfigError(
+            f"{name}:{first}: a quote opened in this row is never closed, and takes all that follows with it to the "
+            f"end of the file, line {last}\n  close it, double a quote that is text, or fetch the whole file again"
+        ) from error
+    for size in lines.sizes:
+        yield Bad(f"{name}:{first}", NOT_CSV, size)
 
 
 def _header(reader: Any, name: str, column: str) -> list[str]:
@@ -202,7 +274,7 @@ def _header(reader: Any, name: str, column: str) -> list[str]:
 
 
 def _csv_row(header: list[str], row: list[str], place: str, column: str) -> Record | Bad:
-    num_bytes = sum(len(cell.encode("utf-8", "surrogateescape")) for cell in row)
+    num_bytes = sum(map(_size, row))
     if len(row) != len(header):
         return Bad(place, f"{NOT_CSV}: {len(row)} cells under {len(header)} column names", num_bytes)
     if any("\udc80" <= letter <= "\udcff" for cell in row if not cell.isascii() for letter in cell):

@@ -186,11 +186,16 @@ def _local(path: str, root: Path) -> list[Input] | None:
 
 
 def _local_input(file: Path, root: Path) -> Input:
-    name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.as_posix()
+    name = _spelled(file.relative_to(root).as_posix() if file.is_relative_to(root) else file.as_posix())
     try:
         return Input(str(file), name, file.stat().st_size)
     except OSError as error:  # a link to nowhere, for one
         raise ConfigError(f"{name}: could not be read: {error.strerror}; mend or remove it") from error
+
+
+def _spelled(name: str) -> str:
+    """With the bytes of a file name that are not UTF-8 as \\xe9: it goes into digests, tables and letters."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -228,7 +233,7 @@ def _remote(url: str) -> list[Input] | None:
         else:
             return None
         named = {key: _url(url, system.unstrip_protocol(key)) for key in found}
-        return [Input(named[key], named[key], info.get("size") or 0) for key, info in found.items()] or None
+        return [Input(named[key], _spelled(named[key]), info.get("size") or 0) for key, info in found.items()] or None
 
 
 def _url(asked: str, member: str) -> str:

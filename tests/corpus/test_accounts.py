@@ -7,7 +7,7 @@ import pytest
 from small_sources import lines, notes, sentence
 
 from ratoon.cli import main
-from ratoon.config import ConfigError, Dedup, HeldOut, NearDuplicates, PrepareConfig
+from ratoon.config import ConfigError, Dedup, Files, HeldOut, NearDuplicates, PrepareConfig
 from ratoon.corpus.accounts.change import change, kept
 from ratoon.corpus.accounts.sample import sample
 from ratoon.corpus.accounts.stats import place, stats
@@ -111,6 +111,27 @@ def test_why_finds_by_beginning_of_id_by_place_and_by_words(make):
         why(of, "a.jsonl", notes(), config())
 
 
+def test_why_finds_words_in_every_shard(tmp_path):
+    for name in ("a", "b"):
+        lines(
+            tmp_path / "raw" / name / f"{name}.jsonl",
+            [f"Both hold these words, in {name} too, and are long enough.", *map(sentence, range(40))],
+        )
+    source = notes(origins=(Files(path="raw/a"), Files(path="raw/b")))
+    ingest(source, tmp_path, tmp_path / "documents")
+    clean(source, config(), tmp_path / "documents", tmp_path / "clean")
+    of = accounts("notes", tmp_path / "documents", tmp_path / "clean")
+    assert of.documents["stem"].n_unique() == 2
+    found = why(of, "hold these words", source, config())
+    assert sorted(story.place for story in found) == ["raw/a/a.jsonl:1", "raw/b/b.jsonl:1"]
+
+
+@pytest.mark.parametrize("asked", ["raw/a.jsonl:3", "a.jsonl:3"])
+def test_why_takes_a_whole_place_before_a_part_of_one(make, asked):
+    (story,) = why(make(TEXTS), asked, notes(), config())
+    assert story.place == "raw/a.jsonl:3"
+
+
 def test_a_change_accounts_for_every_document_of_both_editions(make, tmp_path):
     shutil.copytree(make(TEXTS).clean, tmp_path / "before")
     after = make([*TEXTS[1:], sentence(900) * 2], asked=config(rules={"prose": {"min_bytes": 4}}))
@@ -133,7 +154,13 @@ def test_stats_count_lengths_licences_clusters_and_what_sources_share(make):
 
 @pytest.mark.parametrize(
     ("url", "expected"),
-    [("https://a.example:80/x/y", "a.example"), ("a/b/c.txt", "a/b"), ("a.txt:3", "a.txt:3"), (None, "none")],
+    [
+        ("https://a.example:80/x/y", "a.example"),
+        ("a/b/c.txt", "a/b"),
+        ("a.txt:3", "a.txt:3"),
+        ("http://[broken/x", "none"),
+        (None, "none"),
+    ],
 )
 def test_a_place_is_a_host_or_a_folder(url, expected):
     assert place(url) == expected
@@ -182,6 +209,27 @@ def test_the_command_compares_with_an_edition_in_a_folder(project, capsys):
     shutil.copytree(project / "data/clean/notes", project / "old")
     assert main(["corpus", "diff", "notes", "--against", "old"]) == 0
     assert "0 documents came in, 0 went out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", ["0", "-3"])
+def test_fewer_than_one_document_to_look_at_is_no_question(project, capsys, number):
+    capsys.readouterr()
+    assert main(["corpus", "sample", "notes", "-n", number]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert f"ratoon corpus sample: --number is {number}; give 1 or more documents of each fate" in told.err
+
+
+def test_stats_of_a_source_wait_for_no_other(project, capsys):
+    declared = (project / "data/sources/notes.yaml").read_text()
+    (project / "data/sources/later.yaml").write_text(declared.replace("name: notes", "name: later"))
+    params = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(params.replace("[notes, notes]", "[notes, later]"))
+    capsys.readouterr()
+    assert main(["corpus", "stats", "notes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["shared"] == {}
+    assert main(["corpus", "stats", "later"]) == 2
+    assert "source 'later': no clean edition" in capsys.readouterr().err
 
 
 def test_a_source_without_an_edition_is_told_how_to_get_one(project, capsys):

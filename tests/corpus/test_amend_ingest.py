@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import get_args
 
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 import yaml
 from private_texts import MAKERS, email
@@ -62,6 +64,38 @@ def test_private_strings_never_reach_the_disk_not_even_in_what_comes_with_a_text
     assert json.loads(first["metadata"]) == {"author": {"mail": ["<EMAIL>"], "<EMAIL>": "\ud800"}, "note": 7}
     assert second["url"] == "raw/<EMAIL>:2"  # the suffix may be of the address
     assert ledger.amended["email"].model_dump() == {"documents": 2, "occurrences": 6}
+
+
+def beside(tmp_path, fields):
+    """A record whose text has these fields with it."""
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.jsonl").write_text(json.dumps({"text": sentence(1)} | fields))
+
+
+def test_numbers_that_come_with_a_text_are_masked_as_their_digits_are(tmp_path):
+    plain = {"id": 4111111111111112, "year": 2024, "share": 0.5, "seen": True, "none": None, "wide": [1, [2.0]]}
+    cards = {"card": 4111111111111111, "gaps": 4111111111111111.0, "list": [[5500005555555559]]}
+    beside(tmp_path, plain | cards)
+    ledger = ingest(notes(), tmp_path, tmp_path / "out", asked=ALL)
+    (row,) = documents(tmp_path / "out")
+    assert json.loads(row["metadata"]) == {**plain, "card": "<CARD>", "gaps": "<CARD>", "list": [["<CARD>"]]}
+    assert ledger.amended["card"].model_dump() == {"documents": 1, "occurrences": 3}
+
+
+def test_bytes_that_come_with_a_text_are_masked_as_they_are_stored(tmp_path):
+    table = pa.table({"text": [sentence(1)], "raw": [b"of jane.roe@corp-mail.org"]})
+    (tmp_path / "raw").mkdir()
+    parquet.write_table(table, tmp_path / "raw" / "a.parquet")
+    ingest(notes(), tmp_path, tmp_path / "out", asked=ALL)
+    assert json.loads(documents(tmp_path / "out")[0]["metadata"]) == {"raw": "b'of <EMAIL>'"}
+
+
+def test_keys_that_mask_to_the_same_keep_their_values(tmp_path):
+    votes = {"jane.roe@corp-mail.org": 1, "john.doe@corp-mail.org": 2, "<EMAIL> 2": 3, "other": 4}
+    beside(tmp_path, {"votes": votes})
+    ingest(notes(), tmp_path, tmp_path / "out", asked=ALL)
+    (row,) = documents(tmp_path / "out")
+    assert json.loads(row["metadata"])["votes"] == {"<EMAIL>": 1, "<EMAIL> 3": 2, "<EMAIL> 2": 3, "other": 4}
 
 
 def test_counts_add_up_from_shards_to_ledger_and_are_the_tokens_stored(tmp_path):

@@ -82,6 +82,26 @@ def test_a_file_of_items_that_is_not_as_declared_is_refused_with_its_line(tmp_pa
         read(exam(**columns), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("choices", "problem"),
+    [
+        (["x"], "holds one choice, which is always right"),
+        (["x", "y", "x "], "holds 'x' more than once, and one of them counts as wrong"),
+        (["x", " "], "holds an empty choice, number 1"),
+    ],
+)
+def test_items_to_choose_in_have_something_to_choose(tmp_path, choices, problem):
+    item = {"question": "a", "answer": 0, "o": ["x", "y"]}
+    write(tmp_path / "exam.jsonl", item, item | {"o": choices})
+    asked = exam(choices="o")
+    assert len(read(asked, tmp_path)) == 2  # text is kept clear of them, whatever they are
+    asked = asked.model_copy(update={"form": asked.form.model_copy(update={"ask": "choice"})})
+    with pytest.raises(
+        ConfigError, match=rf"exam\.jsonl:2: column 'o' {problem}; give two or more choices, each anoth"
+    ):
+        read(asked, tmp_path)
+
+
 def test_a_benchmark_without_its_file_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"benchmark 'exam': exam\.jsonl: not found; put the items there"):
         read(exam(), tmp_path)

@@ -14,7 +14,7 @@ import pytest
 import zstandard
 from small_sources import lines, notes, sentence, tree
 
-from ratoon.config import Columns, ConfigError, Dataset, Files, Packages
+from ratoon.config import Amend, Columns, ConfigError, Dataset, Files, Packages
 from ratoon.corpus import units, workers
 from ratoon.corpus.documents import SCHEMA, identify, rows, tally_of
 from ratoon.corpus.edition import read_ledger, shards
@@ -130,6 +130,33 @@ def test_a_single_bad_line_is_dropped_with_its_reason_and_place(raw, out, tmp_pa
     assert ledger.examples == {reason: ["raw/a.jsonl:6"]}
 
 
+@pytest.mark.parametrize("nested", [301, 500, 2000])
+def test_a_line_of_json_nested_without_end_is_dropped(raw, out, tmp_path, nested):
+    deep = '{"text": "a text", "tree": ' + "[" * (nested - 1) + "]" * (nested - 1) + "}\n"
+    (raw / "a.jsonl").write_bytes(deep.encode() + as_lines(TEN))
+    ledger = ingest(notes(max_bad_share=0.1), tmp_path, out)
+    assert texts(out) == sorted(TEN)
+    assert ledger.funnel.dropped == {"not JSON": 1}
+
+
+def test_a_line_of_json_may_nest_deep_and_hold_many_lists(raw, out, tmp_path):
+    deep = '{"text": "deep", "tree": ' + "[" * 299 + "]" * 299 + "}\n"
+    wide = '{"text": "wide", "trees": [' + ", ".join(["[[]]"] * 400) + "]}\n"
+    (raw / "a.jsonl").write_text(deep + wide)
+    ingest(notes(), tmp_path, out, asked=Amend(mask=("email", "card")))
+    assert texts(out) == ["deep", "wide"]
+
+
+def test_a_file_whose_name_is_not_utf8_is_read_and_named(raw, out, tmp_path):
+    with open(os.fsencode(raw) + b"/caf\xe9.txt", "wb") as file:
+        file.write(b"in the caf")
+    with open(os.fsencode(raw) + b"/th\xe9.jsonl", "wb") as file:
+        file.write(b"no JSON\n")
+    ledger = ingest(notes(max_bad_share=0.5), tmp_path, out)
+    assert [(row["text"], row["url"]) for row in documents(out)] == [("in the caf", "raw/caf\\xe9.txt")]
+    assert ledger.examples == {"not JSON": ["raw/th\\xe9.jsonl:1"]}
+
+
 def test_a_bad_file_of_text_costs_only_itself(raw, out, tmp_path):
     (raw / "good.txt").write_text("good")
     (raw / "latin.txt").write_bytes(b"caf\xe9")
@@ -147,6 +174,65 @@ def test_a_bad_csv_row_costs_only_itself(raw, out, tmp_path):
     assert texts(out) == ["one, quoted", "three"]
     assert ledger.funnel.dropped == {"invalid UTF-8": 1, "not CSV: 1 cells under 2 column names": 1}
     assert ledger.examples["invalid UTF-8"] == ["raw/a.csv:3"]
+
+
+def test_a_cell_of_parquet_that_python_cannot_hold_costs_no_record(raw, out, tmp_path):
+    def cells(number, kind):
+        return pa.array([number], pa.int64()).view(kind)
+
+    columns = {
+        "text": ["a text"],
+        "day": pa.array([5_000_000], pa.int32()).cast(pa.date32()),
+        "long": cells(2**62, pa.duration("s")),
+        "moment": cells(2**40, pa.timestamp("s", "UTC")),
+        "nowhere": cells(0, pa.timestamp("s", "Nowhere/X")),
+        "days": pa.array([[5_000_000]], pa.list_(pa.int32())).cast(pa.list_(pa.date32())),
+    }
+    parquet.write_table(pa.table(columns), raw / "a.parquet")
+    ingest(notes(origins=(Files(path="raw", columns=Columns(date="day")),)), tmp_path, out)
+    (row,) = documents(out)
+    kept = json.loads(row["metadata"])
+    assert (row["text"], row["date"]) == ("a text", "15659-07-15")
+    assert (kept["long"], kept["nowhere"], kept["days"]) == (str(2**62), None, None)
+    assert isinstance(kept["moment"], str)
+
+
+def test_two_columns_of_the_name_of_the_text_are_refused(raw, out, tmp_path):
+    schema = pa.schema([("text", pa.string()), ("text", pa.string())])
+    parquet.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], schema=schema), raw / "a.parquet")
+    with pytest.raises(ConfigError, match=r"raw/a.parquet: several columns are named 'text'; write the file with one"):
+        ingest(notes(), tmp_path, out)
+
+
+def rows_of_csv(number, broken):
+    return "number,text\n" + "".join(f"{i},{chr(34) * (i in broken)}plain document {i}\n" for i in range(number))
+
+
+def test_a_quote_never_closed_in_a_csv_is_refused_at_the_row_that_opens_it(raw, out, tmp_path):
+    (raw / "a.csv").write_text(rows_of_csv(5000, {300}))
+    with pytest.raises(ConfigError) as error:
+        ingest(notes(), tmp_path, out)
+    assert "raw/a.csv:302: a quote opened in this row is never closed" in str(error.value)
+    assert "line 5001\n  close it" in str(error.value)
+
+
+def test_a_csv_row_that_swallows_others_counts_as_many_records_as_lines(raw, out, tmp_path):
+    (raw / "a.csv").write_text(text := rows_of_csv(1000, {100, 900}))
+    with pytest.raises(ConfigError, match=r"801 of 1000 records are unreadable \(80.1%\)"):
+        ingest(notes(), tmp_path, out)
+    ledger = ingest(notes(max_bad_share=0.9), tmp_path, out)
+    assert ledger.funnel.documents_kept == 199
+    assert ledger.funnel.dropped == {"not CSV": 801}
+    assert ledger.funnel.dropped_bytes == {"not CSV": sum(map(len, text.splitlines(keepends=True)[101:902]))}
+    assert set(ledger.examples["not CSV"]) == {"raw/a.csv:102"}
+
+
+def test_a_quote_within_a_csv_row_costs_only_that_row(raw, out, tmp_path):
+    (raw / "a.csv").write_bytes('text,n\none,1\n"caf\u00e9" x,2\nthree,3\n'.encode())
+    ledger = ingest(notes(max_bad_share=0.9), tmp_path, out)
+    assert texts(out) == ["one", "three"]
+    assert (ledger.funnel.dropped, ledger.funnel.dropped_bytes) == ({"not CSV": 1}, {"not CSV": 12})
+    assert ledger.examples["not CSV"] == ["raw/a.csv:3"]
 
 
 def test_a_null_in_a_parquet_column_is_a_record_without_text(raw, out, tmp_path):

@@ -123,6 +123,22 @@ def test_what_is_no_page_is_counted_by_its_reason_and_damages_nothing(bring):
     }
 
 
+@pytest.mark.parametrize("name", ["crawl.warc.gz", "crawl.warc"])
+def test_records_without_a_page_s_address_are_counted_and_stop_nothing(bring, name):
+    records = (
+        response(1),
+        response(2).replace(b"WARC-Target-URI: http://a.example/2\r\n", b""),
+        warc("response", "dns:a.example", "192.0.2.1", "text/dns"),
+        warc("resource", "urn:x-notes:1", "notes of the crawl", "text/plain"),
+        warc("metadata", "http://a.example/1", "fetchTimeMs: 7", "application/warc-fields"),
+        response(3),
+    )
+    ledger, found = bring(raw=pack(*records) if name.endswith("gz") else b"".join(records), name=name)
+    assert [row["url"] for row in found] == ["http://a.example/1", "http://a.example/3"]
+    assert ledger.funnel.dropped == {"no address": 1, "not a page": 2}
+    assert ledger.examples["no address"] == [f"raw/{name}:2"]
+
+
 def test_robots_txt_as_fetched_with_the_pages_is_obeyed(bring):
     def robots(text, date=DATE, status=200, host="a.example"):
         return warc("response", f"http://{host}/robots.txt", text, "text/plain", status, date)

@@ -7,6 +7,8 @@ import pytest
 from made_up_world import almanac, article, edition
 
 from ratoon import cli
+from ratoon.corpus import portions
+from ratoon.corpus.portions import Share
 
 SOURCE = "role: {}\nlanguage: en\nlicense: MIT\nkind: prose\norigins:\n  - path: data/raw\n"
 
@@ -128,6 +130,23 @@ def test_what_cannot_be_done_is_answered_with_what_can(project, capsys, argument
     assert (code, out) == (2, "")
     assert letter in err
     assert [path.name for path in (project / "data" / "benchmarks").iterdir()] == ["held-out.yaml"]
+
+
+def test_of_a_split_source_the_portions_are_named_and_no_other_source(project, capsys, monkeypatch):
+    def shares(source, clean):
+        names = ("en", "fr") if source.name == "world" else ("",)
+        return tuple(Share(".".join(filter(None, (source.name, name))), name, 1.0) for name in names)
+
+    monkeypatch.setattr(portions, "shares", shares)
+    code, _, err = say(project, capsys, "build", "facts", "--source", "world")
+    assert code == 2
+    assert "source 'world': split into world.en, world.fr; name one of them: items are of one language" in err
+
+
+def test_a_portion_of_a_source_that_is_not_split_is_refused(project, capsys):
+    code, _, err = say(project, capsys, "build", "facts", "--source", "world.en")
+    assert code == 2
+    assert "source 'world.en': 'world' is not split; give it as --source world" in err
 
 
 @pytest.mark.parametrize("name", ["../outside", "Facts", "a/b"])

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import polars as pl
 
 from ratoon.corpus.accounts.table import KEPT, Accounts, texts
+from ratoon.corpus.prefixes import host
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 TOP = 10
@@ -55,7 +55,7 @@ def place(url: str | None) -> str:
     if not url:
         return "none"
     if "://" in url:
-        return urlsplit(url).hostname or "none"
+        return host(url) or "none"
     steps = url.split("/")
     return "/".join(steps[:2]) if len(steps) > 2 else steps[0]
 

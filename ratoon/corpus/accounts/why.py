@@ -34,7 +34,7 @@ class Story(NamedTuple):
 
 
 def why(of: Accounts, asked: str, source: Source, config: PrepareConfig) -> list[Story]:
-    """What became of the documents whose id begins with `asked`, or whose place holds it, or whose text does.
+    """What became of the documents whose id begins with `asked`, or whose place is it, or holds it, or whose text does.
 
     Raises ConfigError where there is none, or more than twenty.
     """
@@ -51,13 +51,22 @@ def why(of: Accounts, asked: str, source: Source, config: PrepareConfig) -> list
 
 def _matching(of: Accounts, asked: str) -> pl.DataFrame:
     documents = of.documents
-    for test in (pl.col("id").str.starts_with(asked), pl.col("place").str.contains(asked, literal=True)):
+    place = pl.col("place")
+    # A whole place before a part of one: a.jsonl:3 is line 3, though it is a part of a.jsonl:30 too.
+    for test in (
+        pl.col("id").str.starts_with(asked),
+        place == asked,
+        place.str.ends_with(f"/{asked}"),
+        place.str.contains(asked, literal=True),
+    ):
         if len(found := documents.filter(test)):
             return found
-    for (_,), rows in documents.group_by("stem", maintain_order=True):
-        found = texts(of, rows).filter(pl.col("text").str.contains(asked, literal=True)).drop("text")
-        if len(found):
-            return found
+    parts = [
+        texts(of, rows).filter(pl.col("text").str.contains(asked, literal=True)).drop("text")
+        for _, rows in documents.group_by("stem", maintain_order=True)
+    ]
+    if parts and len(found := pl.concat(parts)):
+        return found
     raise ConfigError(
         f"source {of.source!r}: no document has an id that begins with {asked!r}, a place or a text that holds it"
     )

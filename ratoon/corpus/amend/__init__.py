@@ -129,22 +129,44 @@ def _beside(items: list[Record | Bad], asked: Amend) -> Iterator[tuple[str, dict
 
 
 def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
+    if isinstance(value, dict):
         for key, item in value.items():
             yield from _strings(key)
             yield from _strings(item)
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _strings(item)
+    elif value is not None and not isinstance(value, bool):
+        yield _written(value)
+
+
+def _written(value: Any) -> str:
+    """As a person reads it: a card is a number too, and a column of numbers with gaps comes as floats."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return value if isinstance(value, str) else str(value)
 
 
 def _masked(value: Any, asked: Amend, counts: Counts) -> Any:
-    if isinstance(value, str):
-        text, found = mask(value, asked.mask)
-        counts.update(found)
-        return text
     if isinstance(value, dict):
-        return {_masked(key, asked, counts): _masked(item, asked, counts) for key, item in value.items()}
-    return [_masked(item, asked, counts) for item in value] if isinstance(value, list | tuple) else value
+        return _masked_keys(value, asked, counts)
+    if isinstance(value, list | tuple):
+        return [_masked(item, asked, counts) for item in value]
+    if value is None or isinstance(value, bool):
+        return value
+    text, found = mask(_written(value), asked.mask)
+    counts.update(found)
+    return text if found else value
+
+
+def _masked_keys(fields: dict[Any, Any], asked: Amend, counts: Counts) -> dict[Any, Any]:
+    """Keys that become the same are told apart by numbers: no value is lost."""
+    masked: dict[Any, Any] = {}
+    for key, item in fields.items():
+        name = first = _masked(key, asked, counts)
+        number = 1
+        while name in masked or (name != key and name in fields):
+            number += 1
+            name = f"{first} {number}"
+        masked[name] = _masked(item, asked, counts)
+    return masked

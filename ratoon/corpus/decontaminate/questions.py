@@ -25,8 +25,14 @@ def questions(benchmark: Benchmark, root: Path) -> tuple[Question, ...]:
     Raises ConfigError with the line of the first record that is not what the declaration says.
     """
     found = list(records(benchmark, root))
-    columns = benchmark.form.columns if isinstance(benchmark.form, Items) else fetched(found[0][1])
-    return tuple(_questions(found, columns))
+    if not isinstance(benchmark.form, Items):
+        return tuple(_questions(found, fetched(found[0][1])))
+    asked = tuple(_questions(found, benchmark.form.columns))
+    if benchmark.form.ask == "choice" and benchmark.form.columns.choices:
+        # A standard task is taken as its makers left it, equal choices and all: its known scores are of those.
+        for (place, _), question in zip(found, asked, strict=True):
+            _told_apart(question.choices, benchmark.form.columns.choices, place)
+    return asked
 
 
 def records(benchmark: Benchmark, root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -131,6 +137,20 @@ def _choice(record: dict[str, Any], columns: ItemColumns, place: str) -> tuple[t
             f"(from 0) or letter (from A) of one"
         )
     return texts, number
+
+
+def _told_apart(choices: tuple[str, ...], column: str, place: str) -> None:
+    """Refuses choices among which there is nothing to choose."""
+    plain = [choice.strip() for choice in choices]
+    if len(plain) < 2:
+        problem = "holds one choice, which is always right"
+    elif "" in plain:
+        problem = f"holds an empty choice, number {plain.index('')}"
+    elif twice := next((choice for choice in plain if plain.count(choice) > 1), None):
+        problem = f"holds {twice!r} more than once, and one of them counts as wrong"
+    else:
+        return
+    raise ConfigError(f"{place}: column {column!r} {problem}; give two or more choices, each another text")
 
 
 def _number(value: Any) -> int | None:

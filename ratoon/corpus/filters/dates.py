@@ -2,7 +2,8 @@
 
 A document outside is dropped before it has a key, so later text is no duplicate of earlier text, stands for no cluster
 and is never held out: adding it changes no byte of what earlier text became. A date of a month or a year only is
-outside if any of its days is. A date that cannot be read counts as none: it is never "today".
+outside if any of its days is. A date that cannot be read, such as seconds or milliseconds of a clock, counts as none:
+it is never "today".
 """
 
 import calendar
@@ -14,6 +15,8 @@ from ratoon.config import DateFilter
 from ratoon.corpus.judge import Ask, Documents, Findings
 
 VERSION = 1
+# Python parts the day from the time at any letter, so that it reads 1711110211726, milliseconds, as a day of 1711.
+COUNT = re.compile(r"\d{9}")
 PARTIAL = re.compile(r"(\d{4})(?:-(\d{2}))?")
 
 
@@ -56,6 +59,8 @@ def days(text: str) -> tuple[date, date] | None:
             return None
         last = month or 12
         return date(year, month or 1, 1), date(year, last, calendar.monthrange(year, last)[1])
+    if COUNT.match(text):
+        return None
     try:
         moment = datetime.fromisoformat(text)
         day = (moment.astimezone(UTC) if moment.tzinfo else moment).date()

@@ -26,7 +26,7 @@ KINDS = frozenset({"response", "resource", "conversion"})
 PAGES = frozenset({"text/html", "application/xhtml+xml"})
 NOT_FOUND, NOT_PAGE, TOO_LARGE, NO_MAIN_TEXT = "not answered with 200", "not a page", "page too large", "no main text"
 BLOCKED, ROBOTS, RESERVED = "blocked address", "robots.txt", "rights reserved"
-WRONG_LENGTH, DAMAGED_BODY = "wrong record length", "damaged body"
+WRONG_LENGTH, DAMAGED_BODY, NO_ADDRESS = "wrong record length", "damaged body", "no address"
 # What a crawl always holds: no sign of a damaged source.
 EXPECTED = frozenset({NOT_FOUND, NOT_PAGE, TOO_LARGE, NO_MAIN_TEXT, BLOCKED, ROBOTS, RESERVED})
 
@@ -118,9 +118,15 @@ def _records(file: BinaryIO, name: str) -> Iterator[Any]:
     """Records that may be pages, and behind one that does not end where it says a Left."""
     from warcio.archiveiterator import ArchiveIterator
     from warcio.exceptions import ArchiveLoadFailed
+    from warcio.recordloader import ArcWarcRecordLoader
 
     class Archive(ArchiveIterator):  # type: ignore[misc]  # warcio is untyped
         INC_RECORD = ""  # printed for a record of wrong length; the ledger counts these
+
+    class Loader(ArcWarcRecordLoader):  # type: ignore[misc]
+        def load_http_headers(self, rec_type: str, uri: str | None, stream: Any, length: int | None) -> Any:
+            # warcio itself breaks at a page without an address.
+            return super().load_http_headers(rec_type, uri or "", stream, length)
 
     # It warns of spaces in addresses, which it writes as %20.
     logging.getLogger("warcio.recordloader").setLevel(logging.ERROR)
@@ -129,6 +135,7 @@ def _records(file: BinaryIO, name: str) -> Iterator[Any]:
     watched = _Watched(plain)
     try:
         archive = Archive(watched)
+        archive.loader = Loader(verify_http=False, arc2warc=False)
         for record in archive:
             if record.rec_type in KINDS:
                 yield record
@@ -138,8 +145,7 @@ def _records(file: BinaryIO, name: str) -> Iterator[Any]:
                     yield Left(WRONG_LENGTH)
         while watched.read(1 << 20):  # what follows the last record
             pass
-    # AttributeError: warcio's, for a page without an address.
-    except (OSError, EOFError, pa.ArrowInvalid, ArchiveLoadFailed, AttributeError) as error:
+    except (OSError, EOFError, pa.ArrowInvalid, ArchiveLoadFailed) as error:
         if isinstance(error, ConnectionError | TimeoutError):
             raise
         raise ConfigError(f"{name}: damaged or cut short ({error}); fetch the file again or remove it") from error
@@ -174,18 +180,17 @@ def _address(record: Any) -> str:
     return str(record.rec_headers.get_header("WARC-Target-URI") or "").strip("<>")
 
 
-def _page(
-    record: Any, place: str, columns: Columns, web: WebPages, rights: Rights, extract: Extract
-) -> Record | Bad | None:
-    """None: a record that is about other records."""
+def _page(record: Any, place: str, columns: Columns, web: WebPages, rights: Rights, extract: Extract) -> Record | Bad:
     address, date = _address(record), record.rec_headers.get_header("WARC-Date")
     if reason := _unwanted(address, date, rights):
         return Bad(place, reason, int(record.length or 0))
     fields = _fields(record, {columns.url: address or place, columns.date: date}, rights.robots.digest(address, date))
     if record.rec_type == "conversion":
         return Record(place, plain_text(record.content_stream().read()), fields)
-    if record.http_headers is None:
-        return None
+    if (
+        record.http_headers is None
+    ):  # what was fetched otherwise than by HTTP (a host's number), or notes of the crawler
+        return Bad(place, NOT_PAGE if address else NO_ADDRESS, int(record.length or 0))
     found = _text(record, web, extract)
     return (
         Bad(place, found.reason, int(record.length or 0)) if isinstance(found, Left) else Record(place, found, fields)
