@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ratoon.config import DateFilter
 from ratoon.corpus.judge import Ask, Documents, Findings
 
-VERSION = 1
+VERSION = 2
 # Python parts the day from the time at any letter, so that it reads 1711110211726, milliseconds, as a day of 1711.
 COUNT = re.compile(r"\d{9}")
 PARTIAL = re.compile(r"(\d{4})(?:-(\d{2}))?")

@@ -187,9 +187,7 @@ def _page(record: Any, place: str, columns: Columns, web: WebPages, rights: Righ
     fields = _fields(record, {columns.url: address or place, columns.date: date}, rights.robots.digest(address, date))
     if record.rec_type == "conversion":
         return Record(place, plain_text(record.content_stream().read()), fields)
-    if (
-        record.http_headers is None
-    ):  # what was fetched otherwise than by HTTP (a host's number), or notes of the crawler
+    if record.http_headers is None:  # fetched otherwise than by HTTP (a host's number), or notes of the crawler
         return Bad(place, NOT_PAGE if address else NO_ADDRESS, int(record.length or 0))
     found = _text(record, web, extract)
     return (
