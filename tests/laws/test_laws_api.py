@@ -29,7 +29,7 @@ from ratoon.laws import (
 )
 from ratoon.laws.equations.chinchilla import Chinchilla
 from ratoon.laws.equations.dcpt import DCPT
-from ratoon.laws.form import Form
+from ratoon.laws.form import Form, count_levels, count_shares
 from ratoon.laws.tables.bring import INPUTS
 
 ROOT = Path(__file__).parents[2]
@@ -261,6 +261,28 @@ def test_a_table_that_would_mislead_is_refused_with_its_rows_and_what_to_do(name
 def test_one_share_is_too_few():
     with pytest.raises(ConfigError, match=r"all 4 runs have domain share 0.3, which cannot show how loss bends"):
         study(read_runs(planted(shares=(0.3,))))
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [np.linspace(0.5, 1, 26).round(2).tolist(), (0.90, 0.91, 0.92, 0.924, 0.93, 0.94, 1.0)],
+    ids=["a dense sweep", "near one"],
+)
+def test_a_sweep_whose_shares_lie_close_together_is_a_sweep(shares):
+    laws_ = study(read_runs(planted(shares=shares))).laws
+    assert {one.law for one in laws_} == {"warm", "cmr", "dcpt"}
+    assert not [reason for one in laws_ for reason in one.fit.reasons if "ratio" in reason]
+
+
+def test_levels_are_counted_from_their_first_value_and_not_from_neighbour_to_neighbour():
+    lengths = np.linspace(6e9, 10e9, 41)
+    assert count_levels(lengths) > 15
+    assert count_levels([1e9, 1.001e9, 1.002e9, 2e9]) == 2  # steps rounded to whole batches are one length
+    assert count_levels([]) == 0
+    assert count_shares(np.linspace(0.5, 1, 51)) == 51
+    assert count_shares([0.90, 0.91, 0.92, 0.924, 0.93, 0.94, 1.0]) == 6
+    assert count_shares([0.001, 0.002, 0.004]) == 3
+    assert count_shares([0.3, 0.3 + 1e-9, 0.302]) == 1
 
 
 def test_fewer_runs_than_parameters_are_refused():

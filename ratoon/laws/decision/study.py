@@ -15,7 +15,7 @@ from ratoon.laws.decision.evidence import Evidence, gather
 from ratoon.laws.design.next_run import Rule
 from ratoon.laws.fitting.fit import fit
 from ratoon.laws.fitting.pin import would_pin
-from ratoon.laws.form import Form, count_levels
+from ratoon.laws.form import Form, count_shares
 from ratoon.laws.tables.runtable import RunTable
 from ratoon.records import Choice, Interval, Observation, parent_losses
 
@@ -177,7 +177,7 @@ def _chosen(
 def _refuse_few_ratios(table: RunTable) -> None:
     """In words of the table: a law would speak of each loss's own share."""
     shares = table.inputs["share"][table.inputs["D"] > 0]
-    if len(shares) and (ratios := count_levels(shares)) < RATIOS:
+    if len(shares) and (ratios := count_shares(shares)) < RATIOS:
         found = " and ".join(f"{x:g}" for x in np.unique(shares))
         raise ConfigError(
             f"{table.sheet.where}: all {len(shares)} runs have domain share{'s' * (ratios > 1)} {found}, which cannot "
