@@ -112,6 +112,39 @@ def test_expressions_turn_other_units_into_counts_shares_and_nats():
         assert found.losses[role] == pytest.approx(wanted.losses[role])
 
 
+def test_several_columns_of_a_count_or_a_share_are_added_up():
+    table = planted()
+    halves = {"tok_a": [x / 4 for x in table["tokens"]], "tok_b": [x / 4e9 * 3 for x in table["tokens"]]}
+    halves |= {"in_a": [x / 4e9 for x in table["tokens"]]}
+    parts = {"pct_py": [60 * x for x in table["domain_share"]], "pct_js": [40 * x for x in table["domain_share"]]}
+    split = {**table, **halves, **parts, "domain_share": None, "tokens": None}
+    split = {name: values for name, values in split.items() if values is not None}
+    plain = read_runs(table)
+    for columns in ("D=(in_a+tok_b)*1e9,share=pct_*/100", "D=tok_a+rest,share=(pct_py+pct_js)/100"):
+        split["rest"] = [x * 1e9 for x in split["tok_b"]]
+        found = read_runs(split, columns)
+        assert np.allclose(found.inputs["D"], plain.inputs["D"])
+        assert np.allclose(found.inputs["share"], plain.inputs["share"])
+    other = read_runs({**split, "web": [1 - x for x in table["domain_share"]]}, "D=tok_a+rest,share=1-(web)")
+    assert np.allclose(other.inputs["share"], plain.inputs["share"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "letter"),
+    [
+        ("D=a+b*1e9", "a+b*1e9 may be of the sum or of one column alone; for the sum, write (a+b)*1e9"),
+        ("share=1-a+b", "for the sum, write 1-(a+b)"),
+        ("share=shares(a+b)", "shares(a+b) are several shares, which add up to 1; name the column of the one meant"),
+        ("lr=a+b", "--columns: lr=a+b is a, b; lr is read from one column"),
+        ("run=a+b", "--columns: run=a+b is a, b; run is read from one column"),
+        ("D=a+b", "in billions, pass --columns D=(a+b)*1e9"),
+    ],
+)
+def test_a_sum_that_may_mean_two_things_or_none_is_refused(columns, letter):
+    with pytest.raises(ConfigError, match=re.escape(letter)):
+        read_runs(changed(a=[0.5] * 20, b=[0.3] * 20), columns)
+
+
 def test_several_texts_of_a_role_are_averaged_and_a_missing_one_leaves_the_row_out():
     table = planted()
     table["web"] = [x - 0.1 for x in table["general_loss"]]

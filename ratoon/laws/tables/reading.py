@@ -5,8 +5,10 @@ An expression is a column, or one of
     column*1e9   column/100   column*ln2     other units           ln(column)      a perplexity
     1-column                                 the other share       a+b, mix_*      several columns
     shares(a+b), shares(mix_*)               columns over their sum, row by row
+    (a+b)*1e9, 1-(a+b)                       of a sum
 
-A column whose name is the whole expression comes first, so that names with such signs in them can be asked for.
+Several columns of a count or a share are added up; those of losses and of a mixture are read one by one. A column
+whose name is the whole expression comes first, so that names with such signs in them can be asked for.
 """
 
 import csv
@@ -32,7 +34,8 @@ SCALED = re.compile(r"^(.+?)\s*([*/])\s*(ln2|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]
 LOGARITHM = re.compile(r"^(?:ln|log)\((.+)\)$")
 OTHER = re.compile(r"^1\s*-\s*(.+)$")
 PARTS = re.compile(r"^shares\((.+)\)$")
-PATTERNS = (LOGARITHM, OTHER, PARTS, SCALED)
+GROUPED = re.compile(r"^\((.+)\)$")
+PATTERNS = (LOGARITHM, OTHER, PARTS, GROUPED, SCALED)
 
 
 @dataclass(frozen=True)
@@ -64,29 +67,50 @@ class Sheet:
         return ", ".join(self.columns)
 
     def numbers(self, expression: str) -> Array:
-        """(n,) values of an expression over one column; empty cells are NaN, and infinite is what was NaN.
+        """(n,) values of an expression over one column, or over the sum of several; empty cells are NaN, and infinite
+        is what was NaN.
 
         A diverged run's loss and one that nobody measured are different things: the first stays a number that every
         later check refuses.
         """
-        return self.each(expression)[:, 0]
+        return self._values(expression, add=True)[:, 0]
 
     def each(self, expression: str) -> Array:
         """(n, d) values, one column each."""
+        return self._values(expression, add=False)
+
+    def _values(self, expression: str, add: bool) -> Array:
         if self.is_plain(expression):
-            return np.stack([self._column(name) for name in self.find(expression)], axis=1)
-        if found := LOGARITHM.match(expression):
+            values = np.stack([self._column(name) for name in self.find(expression)], axis=1)
+            return values.sum(axis=1, keepdims=True) if add else values
+        pattern, found = next((each, x) for each in PATTERNS if (x := each.match(expression)))
+        inner = found[1].strip()
+        if add:
+            self._refuse_unclear(expression, pattern, inner)
+        values = self._values(inner, add)
+        if pattern is LOGARITHM:
             with np.errstate(divide="ignore", invalid="ignore"):
-                return np.log(self.each(found[1].strip()))
-        if found := OTHER.match(expression):
-            return 1 - self.each(found[1].strip())
-        if found := PARTS.match(expression):
-            parts = self.each(found[1].strip())
-            return np.asarray(parts / parts.sum(axis=1, keepdims=True))
-        found = SCALED.match(expression)
-        assert found is not None
+                return np.log(values)
+        if pattern is OTHER:
+            return 1 - values
+        if pattern is PARTS:
+            return np.asarray(values / values.sum(axis=1, keepdims=True))
+        if pattern is GROUPED:
+            return values
         factor = LN2 if found[3] == "ln2" else float(found[3])
-        return self.each(found[1].strip()) * (factor if found[2] == "*" else 1 / factor)
+        return values * (factor if found[2] == "*" else 1 / factor)
+
+    def _refuse_unclear(self, expression: str, pattern: re.Pattern[str], inner: str) -> None:
+        """Arithmetic on a sum that can be read in two ways, or comes to nothing."""
+        if pattern is PARTS:
+            raise ConfigError(
+                f"{self.where}: {expression} are several shares, which add up to 1; name the column of the one meant"
+            )
+        if pattern in (OTHER, SCALED) and self.is_sum(inner):
+            meant = expression.replace(inner, f"({inner})", 1)
+            raise ConfigError(
+                f"{self.where}: {expression} may be of the sum or of one column alone; for the sum, write {meant}"
+            )
 
     def names_in(self, expression: str) -> list[str]:
         """The columns an expression reads."""
@@ -129,6 +153,10 @@ class Sheet:
     def is_plain(self, expression: str) -> bool:
         """Whether an expression only names columns, with no arithmetic on them."""
         return expression in self.columns or not any(pattern.match(expression) for pattern in PATTERNS)
+
+    def is_sum(self, expression: str) -> bool:
+        """Whether an expression is a+b, and no column's name."""
+        return "+" in expression and expression not in self.columns and self.is_plain(expression)
 
     def keep(self, keep: Sequence[bool]) -> "Sheet":
         chosen = [k for k, kept in enumerate(keep) if kept]

@@ -36,7 +36,8 @@ class Column(NamedTuple):
 
     def take(self, conversion: str) -> str:
         """The option that reads this column in another unit."""
-        return f"--columns {self.field}={conversion.format(self.expression)}"
+        of = f"({self.expression})" if self.sheet.is_sum(self.expression) else self.expression
+        return f"--columns {self.field}={conversion.format(of)}"
 
     def refuse(self, wrong: Mask, found: str, do: str) -> None:
         if wrong.any():
