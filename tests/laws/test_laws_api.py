@@ -248,6 +248,37 @@ SPOILT = {
         "",
         "row 1, column domain_loss: '3,1' is not a number; decimals are written with a point",
     ),
+    "thousands with commas": (
+        lambda t: {"tokens": ["1,000,000,000", *t["tokens"][1:]]},
+        "",
+        "'1,000,000,000' is not a number; thousands are written without separators, 1000000000",
+    ),
+    "thousands or a decimal comma": (
+        lambda t: {"tokens": ["1,000", *t["tokens"][1:]]},
+        "",
+        "thousands are written without separators, 1000 (or 1.000, if the comma is a decimal one)",
+    ),
+    "thousands with spaces": (
+        lambda t: {"tokens": ["1 000 000", *t["tokens"][1:]]},
+        "",
+        "'1 000 000' is not a number; thousands are written without separators, 1000000",
+    ),
+    "a percent sign": (
+        lambda t: {"domain_share": ["10%", *t["domain_share"][1:]]},
+        "",
+        "'10%' is not a number; write 0.1 for 10%",
+    ),
+    "a suffix": (
+        lambda t: {"tokens": ["1.5B", *t["tokens"][1:]]},
+        "",
+        "'1.5B' is not a number; write 1.5e9",
+    ),
+    "a division by nothing": (lambda t: {}, "D=tokens/0", "tokens/0 says nothing"),
+    "an unknown state": (
+        lambda t: {"finished": ["true"] * 19 + ["perhaps"]},
+        "",
+        "row 20, column finished: 'perhaps' says neither that a run had finished nor that it had not",
+    ),
     "a row twice": (
         lambda t: {name: [*values, values[2]] for name, values in t.items()},
         "",
@@ -289,6 +320,31 @@ def test_a_table_that_would_mislead_is_refused_with_its_rows_and_what_to_do(name
     spoil, columns, letter = SPOILT[name]
     with pytest.raises(ConfigError, match=re.escape(letter)):
         read_runs(changed(**spoil(planted())), columns)
+
+
+def test_shares_that_arithmetic_left_beside_0_and_1_are_0_and_1():
+    table = planted(shares=(0.0, 0.5, 1.0))
+    table["domain_share"] = [{0.0: -2.2e-16, 1.0: 1 + 2.3e-16}.get(x, x) for x in table["domain_share"]]
+    assert sorted(set(read_runs(table).inputs["share"].tolist())) == [0.0, 0.5, 1.0]
+
+
+def test_blank_lines_before_the_header_are_no_rows(tmp_path):
+    plain, spaced = csv_of(planted(), tmp_path / "plain.csv", ";"), tmp_path / "spaced.csv"
+    spaced.write_text("\n\n" + plain.read_text())
+    assert np.array_equal(read_runs(spaced).inputs["D"], read_runs(plain).inputs["D"])
+    assert read_runs(spaced).sheet.rows[0] == "row 4"
+
+
+def test_a_cell_that_is_too_long_is_refused(tmp_path):
+    path = tmp_path / "long.csv"
+    path.write_text("tokens,loss\n" + "x" * 140_000 + ",2.0\n")
+    with pytest.raises(ConfigError, match="not CSV"):
+        read_runs(path)
+
+
+def test_runs_that_are_under_way_by_any_word_are_left_out():
+    notes = " ".join(read_runs(changed(finished=["FINISHED"] * 18 + ["RUNNING", "n"])).notes)
+    assert "left out, not finished: rows 19, 20" in notes
 
 
 def test_one_share_is_too_few():

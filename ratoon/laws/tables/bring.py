@@ -48,7 +48,8 @@ INPUTS = (
 )
 FIELDS = (*INPUTS, *LOSSES, *LABELS)
 SEVERAL = (*COUNTS, *SHARES, *LOSSES, "h")  # read from more than one column: added up, or one by one
-FALSE = {"false", "0", "0.0", "no"}
+FALSE = {"false", "f", "0", "0.0", "no", "n", "running", "scheduled", "failed", "killed"}
+TRUE = {"true", "t", "1", "1.0", "yes", "y", "finished", "done", "completed", ""}
 
 
 def read_runs(
@@ -99,7 +100,13 @@ def _finished(sheet: Sheet, mapping: Mapping[str, str], notes: list[str]) -> She
     if "finished" not in mapping:
         return sheet
     start = sheet.numbers(mapping["D"]) == 0 if "D" in mapping else np.zeros(len(sheet), dtype=bool)
-    going = np.array([word.lower() in FALSE for word in sheet.words(mapping["finished"])]) & ~start
+    words = sheet.words(mapping["finished"])
+    if unknown := [k for k, word in enumerate(words) if word.lower() not in FALSE | TRUE]:
+        raise ConfigError(
+            f"{sheet.where}: {sheet.listed(unknown)}, column {mapping['finished']}: {words[unknown[0]]!r} says neither "
+            f"that a run had finished nor that it had not; write true or false"
+        )
+    going = np.array([word.lower() in FALSE for word in words]) & ~start
     if (going | start).all():
         raise ConfigError(f"{sheet.where}: no row is of a finished run, by its column {mapping['finished']}")
     if going.any():
@@ -161,6 +168,7 @@ def _inputs(sheet: Sheet, mapping: Mapping[str, str]) -> dict[str, Array]:
     columns: dict[str, Column] = {}
     for name in (each for each in INPUTS if each in mapping):
         values = sheet.each(mapping[name]) if name == "h" else sheet.numbers(mapping[name])[:, None]
+        values = units.rounded(values) if name in (*SHARES, "h") else values
         for column in (Column(sheet, name, mapping[name], each) for each in values.T):
             units.check_present(column)
             columns[name] = column

@@ -29,6 +29,9 @@ from ratoon.laws.form import Array
 EMPTY = {"", "na", "n/a", "null", "none", "-"}  # not measured; "nan" is a result, and a bad one
 SEPARATORS = ",;\t|"
 LN2 = math.log(2)
+THOUSANDS = re.compile(r"^-?\d{1,3}(?:,\d{3})+$|^-?\d{1,3}(?:[ '\u00a0\u202f]\d{3})+$")
+WITH_UNIT = re.compile(r"^(-?\d+(?:\.\d+)?)\s*([%kKMBT])$")
+POWERS = {"k": 3, "K": 3, "M": 6, "B": 9, "T": 12}
 SHOWN = 6  # rows named in a letter
 SCALED = re.compile(r"^(.+?)\s*([*/])\s*(ln2|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)$")
 LOGARITHM = re.compile(r"^(?:ln|log)\((.+)\)$")
@@ -98,6 +101,8 @@ class Sheet:
         if pattern is GROUPED:
             return values
         factor = LN2 if found[3] == "ln2" else float(found[3])
+        if factor == 0:
+            raise ConfigError(f"{self.where}: {expression} says nothing; other units are a factor that is not 0")
         return values * (factor if found[2] == "*" else 1 / factor)
 
     def _refuse_unclear(self, expression: str, pattern: re.Pattern[str], inner: str) -> None:
@@ -134,8 +139,8 @@ class Sheet:
         try:
             number = float(value)
         except (TypeError, ValueError):
-            hint = "; decimals are written with a point" if re.match(r"^\s*-?\d+,\d+\s*$", str(value)) else ""
-            raise ConfigError(f"{self.where}: {row}, column {name}: {value!r} is not a number{hint}") from None
+            said = f"{value!r} is not a number{_meant(str(value).strip())}"
+            raise ConfigError(f"{self.where}: {row}, column {name}: {said}") from None
         return math.inf if math.isnan(number) else number
 
     def listed(self, which: Iterable[int]) -> str:
@@ -166,6 +171,19 @@ class Sheet:
 
 def _empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value.strip().lower() in EMPTY)
+
+
+def _meant(text: str) -> str:
+    """What to write for a number as people write it, or nothing."""
+    if THOUSANDS.match(text):
+        decimal = f" (or {text.replace(',', '.')}, if the comma is a decimal one)" if text.count(",") == 1 else ""
+        return f"; thousands are written without separators, {re.sub('[^-0-9]', '', text)}{decimal}"
+    if re.match(r"^-?\d+,\d+$", text):
+        return "; decimals are written with a point"
+    if found := WITH_UNIT.match(text):
+        number, unit = found[1], found[2]
+        return f"; write {float(number) / 100:g} for {text}" if unit == "%" else f"; write {number}e{POWERS[unit]}"
+    return ""
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -215,13 +233,16 @@ def _read_parquet(path: Path) -> Sheet:
 def _read_csv(path: Path) -> Sheet:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
+            first = next((line for line in file if line.strip()), "")
             file.seek(0)
             reader = csv.reader(file, delimiter=max(SEPARATORS, key=first.count))
-            header = [name.strip() for name in next(reader, [])]
-            lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+            written = ((reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells))
+            header = [name.strip() for name in next(written, (0, []))[1]]
+            lines = list(written)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    except csv.Error as error:
+        raise ConfigError(f"{path}: not CSV ({error}); is a quote left open, or text in a cell?") from error
     if repeated := sorted({name for name in header if name and header.count(name) > 1}):
         raise ConfigError(f"{path}: columns named twice: {', '.join(repeated)}; give each its own name")
     for number, cells in lines:
