@@ -1,14 +1,13 @@
 """What `ratoon choose QUESTION` does: the questions beside the share that a table of runs can be asked."""
 
 import argparse
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratoon.commands import DONE, percent
-from ratoon.commands_laws import config_of, domain_tokens_of, named, number, parent_of, table_of, target_of
+from ratoon.commands_laws import as_json, config_of, domain_tokens_of, named, number, parent_of, table_of, target_of
 from ratoon.config import ChooseConfig, ConfigError, Role
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def ceiling_of(
     from ratoon.laws.tables.nats import refuse_parent_unit
     from ratoon.records import parent_losses
 
-    general = told["general"] if "general" in told else parent_losses(observations, params)["general"]
+    general = told["general"] if "general" in told else parent_losses(observations, params, ["general"])["general"]
     refuse_parent_unit(observations, params, "general", general)
     return general * (1 + config.tolerance)
 
@@ -137,6 +136,9 @@ def mixture(asked: argparse.Namespace, root: Path | None) -> int:
     from ratoon.report import laws_answers
 
     table, config, target = table_of(asked, root), config_of(asked, root), target_of(asked)
+    for option, said, other in (("--epochs", asked.epochs, "--unique"), ("--reference", asked.reference, "--pull")):
+        if said is not None and not getattr(asked, other.removeprefix("--")):
+            raise ConfigError(f"{option} {said}: without {other} it changes nothing; add {other}, or leave it out")
     runs = MixtureRuns.of_table(table, target)
     limits = Limits.of(
         runs.domains,
@@ -190,10 +192,8 @@ def numbers(text: str | None, option: str, example: str) -> dict[str, float] | N
 
 def say(asked: argparse.Namespace, found: Any, text: str) -> int:
     """The answer as a table, or everything that is known of it."""
-    from pydantic import TypeAdapter
-
     if asked.json:
-        print(json.dumps(TypeAdapter(type(found)).dump_python(found, mode="json"), indent=2))
+        print(as_json(found))
     else:
         print(text)
     return DONE

@@ -1,7 +1,6 @@
 """What `ratoon fit` and `ratoon choose` do: anybody's table of runs, with or without a project around it."""
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
@@ -23,15 +22,21 @@ def fit(asked: argparse.Namespace, root: Path | None) -> int:
     from ratoon.report import laws_text
 
     table, config = table_of(asked, root), config_of(asked, root)
-    parent = parent_of(asked)
+    parent, available = parent_of(asked), domain_tokens_of(asked)
+    decide = bool(asked.tolerance or asked.goal or parent)
+    if available is not None and not decide:
+        raise ConfigError(
+            f"--domain-tokens {asked.domain_tokens}: limits the share, and none is chosen here; add --tolerance, "
+            f"--goal or --parent"
+        )
     found = study(
         table,
         law=asked.law,
         target=target_of(asked),
-        decide=bool(asked.tolerance or asked.goal or parent),
+        decide=decide,
         parent=parent,
         config=config,
-        available_domain_tokens=domain_tokens_of(asked),
+        available_domain_tokens=available,
         rule=rule_of(root),
     )
     page = None
@@ -40,7 +45,7 @@ def fit(asked: argparse.Namespace, root: Path | None) -> int:
 
         page = laws.write(found, asked.out)
     if asked.json:
-        print(json.dumps(found.document(), indent=2))
+        print(as_json(found.document()))
     else:
         print(laws_text.page(found, str(page) if page else None))
     if found.refused:
@@ -51,13 +56,16 @@ def fit(asked: argparse.Namespace, root: Path | None) -> int:
 
 def choose(asked: argparse.Namespace, root: Path | None) -> int:
     from ratoon.laws.decision.choose import choose as decide
-    from ratoon.laws.decision.study import parents, round_target
+    from ratoon.laws.decision.study import parents, refuse_few_ratios, round_target
     from ratoon.report import laws_text
 
     table, config = table_of(asked, root), config_of(asked, root, law=asked.law)
     available = domain_tokens_of(asked)
-    observations = table.observations()
-    params, tokens = round_target(table, target_of(asked))
+    observations, target = table.observations(), target_of(asked)
+    if "share" in target:
+        raise ConfigError("--target share=...: the share is what is asked; to take one as it is, --set ratio=...")
+    refuse_few_ratios(table)
+    params, tokens = round_target(table, target)
     known = parents(observations, params, parent_of(asked))
     choice = decide(
         observations,
@@ -170,7 +178,7 @@ def declared_roles(sheet: "Sheet", root: Path | None) -> dict[str, str]:
 
 def target_of(asked: argparse.Namespace) -> dict[str, float]:
     """N=1.8e9,D=10B as numbers."""
-    from ratoon.laws.tables.bring import INPUTS
+    from ratoon.laws.tables.bring import COUNTS, INPUTS, SHARES
     from ratoon.laws.tables.units import FEW
 
     found: dict[str, float] = {}
@@ -188,14 +196,29 @@ def target_of(asked: argparse.Namespace) -> dict[str, float]:
             raise ConfigError(
                 f"--target: {item!r}: N and D are plain counts; for billions, {name}={value}e9 or {name}={value}B"
             )
+        if name in COUNTS and found[name] <= 0:
+            raise ConfigError(f"--target: {item!r}: {name} is a plain count above 0")
+        if name in SHARES and not 0 <= found[name] <= 1:
+            raise ConfigError(f"--target: {item!r}: a share is in 0..1; for percent, {name}={value}%")
     return found
 
 
 def number(text: str) -> float:
-    """1.8e9, 10B, 20% as plain numbers. Raises ValueError."""
+    """1.8e9, 10B, 20% as plain numbers. Raises ValueError, also for what is not finite."""
     if text.endswith("%"):
-        return float(text[:-1]) / 100
-    return float(text[:-1]) * UNITS[text[-1]] if text[-1:] in UNITS else float(text)
+        found = float(text[:-1]) / 100
+    else:
+        found = float(text[:-1]) * UNITS[text[-1]] if text[-1:] in UNITS else float(text)
+    if not math.isfinite(found):
+        raise ValueError(text)
+    return found
+
+
+def as_json(found: Any) -> str:
+    """One document. JSON has no word for what is not finite: null."""
+    from pydantic_core import to_json
+
+    return to_json(found, indent=2, inf_nan_mode="null").decode()
 
 
 def count(text: str, option: str, example: str) -> int:

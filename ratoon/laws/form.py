@@ -112,7 +112,18 @@ def centre(values: Array) -> float:
     return float(np.exp(np.log(np.asarray(values, dtype=float)).mean()))
 
 
-def count_levels(values: Array, tolerance: float = 0.02) -> int:
-    """Different values, those within `tolerance` (relative) of the next smaller one counted as the same."""
-    ordered = np.sort(np.asarray(values, dtype=float))
-    return 1 + int(np.count_nonzero(np.diff(ordered) > tolerance * np.abs(ordered[1:])))
+def count_levels(values: Array, relative: float = 0.02, absolute: float = np.inf) -> int:
+    """Different values, those within both tolerances of a level's smallest counted as that level.
+
+    Of the smallest, not of a neighbour: a dense sweep goes far in steps that are each too small to count.
+    """
+    ordered, levels = np.sort(np.asarray(values, dtype=float)), 0
+    while len(ordered):
+        levels += 1
+        ordered = ordered[ordered - ordered[0] > np.minimum(relative * np.abs(ordered), absolute)]
+    return levels
+
+
+def count_shares(values: Array) -> int:
+    """Different shares: near 1 a hundredth is another share, though it is a small part of the share itself."""
+    return count_levels(values, absolute=0.005)

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -334,14 +334,16 @@ def _observation(row: dict[str, Any], where: str) -> Observation:
         ) from None
 
 
-def parent_losses(observations: Iterable[Observation], params_non_embedding: int) -> dict[Role, float]:
+def parent_losses(
+    observations: Iterable[Observation], params_non_embedding: int, roles: Sequence[Role] = ("general", "domain")
+) -> dict[Role, float]:
     """Mean held-out loss per role of the model of that size before training: its rows with 0 tokens.
 
-    Raises ConfigError where the table has none.
+    Raises ConfigError where the table has none of one of the `roles`.
     """
     start = [o for o in observations if o.tokens == 0 and o.params_non_embedding == params_non_embedding]
     losses: dict[Role, float] = {}
-    for role in ("general", "domain"):
+    for role in roles:
         found = {o.evaluated: o.loss_nats for o in start if o.role == role and o.loss_nats is not None}
         if not found:
             raise ConfigError(

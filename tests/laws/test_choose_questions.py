@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ratoon import cli
+from ratoon.commands_laws import as_json
 from ratoon.laws.equations.almr import Surface
 from ratoon.laws.equations.chinchilla import Chinchilla
 from ratoon.laws.equations.crossdomain import CrossDomain
@@ -385,6 +386,14 @@ def test_a_domain_nobody_swept_is_foretold_from_its_probe(swept, capsys):
             ["choose", "stage", "RUNS", "--peaks", "high", "--steps", "99"],
             "--peaks: 'high' is no list of numbers above 0",
         ),
+        (["fit", "RUNS", "--target", "N=nan"], "--target: 'N=nan' is not N=... or D=..."),
+        (["choose", "RUNS", *PARENT, "--target", "D=inf"], "--target: 'D=inf' is not N=... or D=..."),
+        (["fit", "RUNS", "--target", "share=7"], "--target: 'share=7': a share is in 0..1; for percent, share=7%"),
+        (["fit", "RUNS", "--target", "U=-3"], "--target: 'U=-3': U is a plain count above 0"),
+        (["choose", "RUNS", *PARENT, "--target", "share=0.5"], "to take one as it is, --set ratio=..."),
+        (["fit", "RUNS", "--domain-tokens", "1M"], "limits the share, and none is chosen here; add --tolerance"),
+        (["choose", "mixture", "RUNS", "--epochs", "2"], "--epochs 2.0: without --unique it changes nothing"),
+        (["choose", "mixture", "RUNS", "--reference", "web=1"], "--reference web=1: without --pull it changes nothing"),
         (["choose", "mixture", "RUNS"], "no mixture; name the columns of its shares"),
         (["choose", "transfer", "RUNS", "--probes", "RUNS", "--new", "x"], "which column names the domain of a row?"),
     ],
@@ -393,6 +402,49 @@ def test_what_cannot_be_asked_gets_a_letter_and_exit_code_2(words, message, runs
     said = asked(capsys, *[runs if word == "RUNS" else word for word in words], code=cli.WRONG).err
     assert message in said
     assert "Traceback" not in said
+
+
+def test_of_a_parent_only_the_loss_that_was_not_told_is_looked_for(folder, capsys):
+    parent = {"run": "p", "group": "p", "params": int(N), "tokens": 0, "domain_share": 0}
+    table = write(folder / "parent.csv", [*planted((N,)), {**parent, "general_loss": "", "domain_loss": 2.6}])
+    words = ["choose", table, "--set", FAST]
+    assert "no general loss of the parent" in asked(capsys, *words, code=cli.WRONG).err
+    assert found(capsys, *words, "--parent-general", "2.7")["parent_domain_nats"] == 2.6
+
+
+def test_too_few_shares_are_counted_as_the_table_has_them(folder, capsys):
+    few = [row for row in planted((N,)) if row["domain_share"] in (0.1, 0.95)]
+    said = asked(capsys, "choose", write(folder / "few.csv", few), *PARENT, code=cli.WRONG).err
+    assert "all 8 runs have domain shares 0.1 and 0.95, which cannot show how loss bends" in said
+
+
+def test_a_share_that_was_fixed_beyond_its_text_is_warned_of(runs, capsys):
+    words = ["choose", runs, *PARENT, "--target", "D=8B", "--set", f"ratio=0.9,{FAST}", "--domain-tokens", "1M"]
+    answer = found(capsys, *words)
+    assert answer["share"] == 0.9
+    assert any("1,000,000 domain tokens would be read 7,200 times" in line for line in answer["warnings"])
+    assert any("they last for a share of 0.20%" in line for line in answer["warnings"])
+
+
+def test_compute_that_wants_a_larger_model_than_allowed_says_so(sizes, capsys):
+    words = ["choose", "allocate", sizes, "--share", "0.33", "--set", f"far_size=1.5,{FAST}"]
+    assert found(capsys, *words, "--flops", "2e21")["reason"].startswith("limited: the largest size allowed (far_size")
+
+
+def test_json_has_null_for_what_is_not_finite():
+    assert json.loads(as_json({"a": float("nan"), "b": [float("inf"), 1.5]})) == {"a": None, "b": [None, 1.5]}
+
+
+def test_a_domain_that_no_run_had_gets_nothing_and_a_note(folder, capsys):
+    random = np.random.default_rng(0)
+    rows = [
+        {"mix_web": 1 - x, "mix_code": x, "mix_books": 0.0, "loss": 2 + float(np.exp(-2 * x)) + random.normal(0, 1e-3)}
+        for x in np.linspace(0.05, 0.95, 16)
+    ]
+    table = write(folder / "never.csv", rows)
+    answer = found(capsys, "choose", "mixture", table, "--columns", "h=mix_*,loss=loss", "--law", "loglinear")
+    assert set(answer["shares"]) == {"mix_web", "mix_code"}
+    assert any("no run had any of mix_books: left out, with a share of 0" in line for line in answer["warnings"])
 
 
 def test_a_misspelt_question_is_answered_with_the_one_that_was_meant(capsys):

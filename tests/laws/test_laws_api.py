@@ -29,7 +29,7 @@ from ratoon.laws import (
 )
 from ratoon.laws.equations.chinchilla import Chinchilla
 from ratoon.laws.equations.dcpt import DCPT
-from ratoon.laws.form import Form
+from ratoon.laws.form import Form, count_levels, count_shares
 from ratoon.laws.tables.bring import INPUTS
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +110,39 @@ def test_expressions_turn_other_units_into_counts_shares_and_nats():
         assert found.inputs[name] == pytest.approx(wanted.inputs[name])
     for role in ("general", "domain"):
         assert found.losses[role] == pytest.approx(wanted.losses[role])
+
+
+def test_several_columns_of_a_count_or_a_share_are_added_up():
+    table = planted()
+    halves = {"tok_a": [x / 4 for x in table["tokens"]], "tok_b": [x / 4e9 * 3 for x in table["tokens"]]}
+    halves |= {"in_a": [x / 4e9 for x in table["tokens"]]}
+    parts = {"pct_py": [60 * x for x in table["domain_share"]], "pct_js": [40 * x for x in table["domain_share"]]}
+    split = {**table, **halves, **parts, "domain_share": None, "tokens": None}
+    split = {name: values for name, values in split.items() if values is not None}
+    plain = read_runs(table)
+    for columns in ("D=(in_a+tok_b)*1e9,share=pct_*/100", "D=tok_a+rest,share=(pct_py+pct_js)/100"):
+        split["rest"] = [x * 1e9 for x in split["tok_b"]]
+        found = read_runs(split, columns)
+        assert np.allclose(found.inputs["D"], plain.inputs["D"])
+        assert np.allclose(found.inputs["share"], plain.inputs["share"])
+    other = read_runs({**split, "web": [1 - x for x in table["domain_share"]]}, "D=tok_a+rest,share=1-(web)")
+    assert np.allclose(other.inputs["share"], plain.inputs["share"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "letter"),
+    [
+        ("D=a+b*1e9", "a+b*1e9 may be of the sum or of one column alone; for the sum, write (a+b)*1e9"),
+        ("share=1-a+b", "for the sum, write 1-(a+b)"),
+        ("share=shares(a+b)", "shares(a+b) are several shares, which add up to 1; name the column of the one meant"),
+        ("lr=a+b", "--columns: lr=a+b is a, b; lr is read from one column"),
+        ("run=a+b", "--columns: run=a+b is a, b; run is read from one column"),
+        ("D=a+b", "in billions, pass --columns D=(a+b)*1e9"),
+    ],
+)
+def test_a_sum_that_may_mean_two_things_or_none_is_refused(columns, letter):
+    with pytest.raises(ConfigError, match=re.escape(letter)):
+        read_runs(changed(a=[0.5] * 20, b=[0.3] * 20), columns)
 
 
 def test_several_texts_of_a_role_are_averaged_and_a_missing_one_leaves_the_row_out():
@@ -215,6 +248,37 @@ SPOILT = {
         "",
         "row 1, column domain_loss: '3,1' is not a number; decimals are written with a point",
     ),
+    "thousands with commas": (
+        lambda t: {"tokens": ["1,000,000,000", *t["tokens"][1:]]},
+        "",
+        "'1,000,000,000' is not a number; thousands are written without separators, 1000000000",
+    ),
+    "thousands or a decimal comma": (
+        lambda t: {"tokens": ["1,000", *t["tokens"][1:]]},
+        "",
+        "thousands are written without separators, 1000 (or 1.000, if the comma is a decimal one)",
+    ),
+    "thousands with spaces": (
+        lambda t: {"tokens": ["1 000 000", *t["tokens"][1:]]},
+        "",
+        "'1 000 000' is not a number; thousands are written without separators, 1000000",
+    ),
+    "a percent sign": (
+        lambda t: {"domain_share": ["10%", *t["domain_share"][1:]]},
+        "",
+        "'10%' is not a number; write 0.1 for 10%",
+    ),
+    "a suffix": (
+        lambda t: {"tokens": ["1.5B", *t["tokens"][1:]]},
+        "",
+        "'1.5B' is not a number; write 1.5e9",
+    ),
+    "a division by nothing": (lambda t: {}, "D=tokens/0", "tokens/0 says nothing"),
+    "an unknown state": (
+        lambda t: {"finished": ["true"] * 19 + ["perhaps"]},
+        "",
+        "row 20, column finished: 'perhaps' says neither that a run had finished nor that it had not",
+    ),
     "a row twice": (
         lambda t: {name: [*values, values[2]] for name, values in t.items()},
         "",
@@ -258,9 +322,56 @@ def test_a_table_that_would_mislead_is_refused_with_its_rows_and_what_to_do(name
         read_runs(changed(**spoil(planted())), columns)
 
 
+def test_shares_that_arithmetic_left_beside_0_and_1_are_0_and_1():
+    table = planted(shares=(0.0, 0.5, 1.0))
+    table["domain_share"] = [{0.0: -2.2e-16, 1.0: 1 + 2.3e-16}.get(x, x) for x in table["domain_share"]]
+    assert sorted(set(read_runs(table).inputs["share"].tolist())) == [0.0, 0.5, 1.0]
+
+
+def test_blank_lines_before_the_header_are_no_rows(tmp_path):
+    plain, spaced = csv_of(planted(), tmp_path / "plain.csv", ";"), tmp_path / "spaced.csv"
+    spaced.write_text("\n\n" + plain.read_text())
+    assert np.array_equal(read_runs(spaced).inputs["D"], read_runs(plain).inputs["D"])
+    assert read_runs(spaced).sheet.rows[0] == "row 4"
+
+
+def test_a_cell_that_is_too_long_is_refused(tmp_path):
+    path = tmp_path / "long.csv"
+    path.write_text("tokens,loss\n" + "x" * 140_000 + ",2.0\n")
+    with pytest.raises(ConfigError, match="not CSV"):
+        read_runs(path)
+
+
+def test_runs_that_are_under_way_by_any_word_are_left_out():
+    notes = " ".join(read_runs(changed(finished=["FINISHED"] * 18 + ["RUNNING", "n"])).notes)
+    assert "left out, not finished: rows 19, 20" in notes
+
+
 def test_one_share_is_too_few():
     with pytest.raises(ConfigError, match=r"all 4 runs have domain share 0.3, which cannot show how loss bends"):
         study(read_runs(planted(shares=(0.3,))))
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [np.linspace(0.5, 1, 26).round(2).tolist(), (0.90, 0.91, 0.92, 0.924, 0.93, 0.94, 1.0)],
+    ids=["a dense sweep", "near one"],
+)
+def test_a_sweep_whose_shares_lie_close_together_is_a_sweep(shares):
+    laws_ = study(read_runs(planted(shares=shares))).laws
+    assert {one.law for one in laws_} == {"warm", "cmr", "dcpt"}
+    assert not [reason for one in laws_ for reason in one.fit.reasons if "ratio" in reason]
+
+
+def test_levels_are_counted_from_their_first_value_and_not_from_neighbour_to_neighbour():
+    lengths = np.linspace(6e9, 10e9, 41)
+    assert count_levels(lengths) > 15
+    assert count_levels([1e9, 1.001e9, 1.002e9, 2e9]) == 2  # steps rounded to whole batches are one length
+    assert count_levels([]) == 0
+    assert count_shares(np.linspace(0.5, 1, 51)) == 51
+    assert count_shares([0.90, 0.91, 0.92, 0.924, 0.93, 0.94, 1.0]) == 6
+    assert count_shares([0.001, 0.002, 0.004]) == 3
+    assert count_shares([0.3, 0.3 + 1e-9, 0.302]) == 1
 
 
 def test_fewer_runs_than_parameters_are_refused():

@@ -171,6 +171,8 @@ def test_projection_and_the_cheapest_mixture_are_exact():
         ({"unique_tokens": {"web": 1e9}}, "run of known length"),
         ({"maximum": {"wbe": 0.4}}, "no wbe among web, code"),
         ({"minimum": {"web": -0.1}}, "shares are in 0..1"),
+        ({"maximum": {"web": 20}}, "maximum of web is 20; shares are in 0..1; 0.2 for 20%"),
+        ({"unique_tokens": {"web": 1e9}, "tokens": 1e10, "epochs": np.nan}, "epochs is nan"),
     ],
 )
 def test_limits_that_no_mixture_meets_are_refused_by_name(asked, says):

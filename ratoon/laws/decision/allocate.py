@@ -14,7 +14,7 @@ import numpy as np
 from ratoon.config import ChooseConfig, ConfigError, Role
 from ratoon.laws.decision.believe import around
 from ratoon.laws.decision.candidates import Candidate, fit_all
-from ratoon.laws.decision.goals import EDGE, INTERIOR
+from ratoon.laws.decision.goals import INTERIOR
 from ratoon.laws.decision.sizes import starts
 from ratoon.laws.form import Array, count_levels
 from ratoon.laws.size import train_flops
@@ -85,7 +85,7 @@ def allocate(
         share=share,
         flops=flops,
         law=law.name,
-        reason=INTERIOR if sizes[0] * 1.001 < best < sizes[-1] / 1.001 else EDGE,
+        reason=_why(best, sizes, runs.params, config),
         curve=tuple(spent(best * by) for by in BESIDE if sizes[0] <= best * by <= sizes[-1]),
         warnings=(*warnings, *left_out, *law.doubts(config)),
     )
@@ -110,7 +110,7 @@ def _law_of_size(
 
 def _range(params: Array, tokens: Array, flops: float, config: ChooseConfig) -> Array:
     """(POINTS,) sizes at which neither size nor tokens are far from the runs."""
-    size, length = (1e3, 1e3) if config.extrapolate else (config.far_size, config.far_tokens)
+    size, length = _far(config)
     low = max(params.min() / size, flops / FLOPS / (tokens.max() * length))
     high = min(params.max() * size, flops / FLOPS / (tokens.min() / length))
     if low >= high:
@@ -120,6 +120,22 @@ def _range(params: Array, tokens: Array, flops: float, config: ChooseConfig) -> 
             f"set choose.extrapolate to true (--extrapolate) to go further"
         )
     return np.asarray(np.geomspace(low, high, POINTS))
+
+
+def _far(config: ChooseConfig) -> tuple[float, float]:
+    """Times the sizes and tokens run, beyond which nothing is looked at."""
+    return (1e3, 1e3) if config.extrapolate else (config.far_size, config.far_tokens)
+
+
+def _why(best: float, sizes: Array, params: Array, config: ChooseConfig) -> str:
+    """What kept the size where it is."""
+    if sizes[0] * 1.001 < best < sizes[-1] / 1.001:
+        return INTERIOR
+    size, length = _far(config)
+    ends = {"smallest": (sizes[0], params.min() / size), "largest": (sizes[-1], params.max() * size)}
+    end = "largest" if best >= sizes[-1] / 1.001 else "smallest"
+    limit = f"far_size {size:g}" if np.isclose(*ends[end]) else f"far_tokens {length:g}"
+    return f"limited: the {end} size allowed" + ("" if config.extrapolate else f" ({limit}; --extrapolate looks on)")
 
 
 def _line(law: Candidate, own: float, flops: float) -> Callable[[Array], Array]:

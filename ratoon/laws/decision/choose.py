@@ -94,7 +94,12 @@ def _told(believed: Believed, stakes: Stakes, decision: Decision, largest: Array
         second_opinion=_second_opinion(believed, stakes, decision.cap),
         best=decision.best,
         regret=expected_regret(believed, stakes, share, decision.cap),
-        warnings=(*_unsure(believed, share, stakes), *believed.warnings, *_after(believed, share, stakes)),
+        warnings=(
+            *decision.warnings,
+            *_unsure(believed, share, stakes),
+            *believed.warnings,
+            *_after(believed, share, stakes),
+        ),
     )
 
 

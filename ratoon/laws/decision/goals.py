@@ -57,6 +57,7 @@ class Decision:
     reason: str
     cap: float  # the largest share the domain text lasts for, at most 1
     best: Interval | None  # of the share at which the weighted goal is least; None for another goal
+    warnings: tuple[str, ...] = ()
 
 
 def decide(believed: Believed, stakes: Stakes, largest: Array, available: int | None) -> Decision:
@@ -68,7 +69,7 @@ def decide(believed: Believed, stakes: Stakes, largest: Array, available: int | 
     cap = _cap(believed.tokens, available, config)
     best = _argmin(believed, stakes, cap) if config.goal == "weighted" else None
     if config.ratio is not None:
-        return Decision(config.ratio, FIXED, cap, best)
+        return Decision(config.ratio, FIXED, cap, best, _too_little(config.ratio, believed.tokens, available, config))
     if cap < GRID:
         raise ConfigError(
             f"{available:,} domain tokens, read at most {config.domain_epochs:g} times, are less than "
@@ -133,6 +134,16 @@ def down(share: float) -> float:
 
 def _cap(tokens: float, available: int | None, config: ChooseConfig) -> float:
     return 1.0 if available is None else down(config.domain_epochs * available / tokens)
+
+
+def _too_little(share: float, tokens: float, available: int | None, config: ChooseConfig) -> tuple[str, ...]:
+    """Said of a share that was fixed: what text there is does not change it."""
+    if available is None or share * tokens <= (most := config.domain_epochs * available):
+        return ()
+    return (
+        f"at {share:g} the {available:,} domain tokens would be read {share * tokens / available:,.0f} times; read "
+        f"{config.domain_epochs:g} times (choose.domain_epochs) they last for a share of {most / tokens:.2%}",
+    )
 
 
 def _domain_only_held(believed: Believed, ceiling: float) -> bool:

@@ -15,7 +15,7 @@ from ratoon.laws.decision.evidence import Evidence, gather
 from ratoon.laws.design.next_run import Rule
 from ratoon.laws.fitting.fit import fit
 from ratoon.laws.fitting.pin import would_pin
-from ratoon.laws.form import Form, count_levels
+from ratoon.laws.form import Form, count_shares
 from ratoon.laws.tables.runtable import RunTable
 from ratoon.records import Choice, Interval, Observation, parent_losses
 
@@ -112,9 +112,7 @@ def round_target(table: RunTable, told: Mapping[str, float]) -> tuple[int, int]:
 
 def parents(observations: Sequence[Observation], params: int, told: Mapping[Role, float]) -> dict[Role, float]:
     """The parent's losses: those that were told, the others from the rows with 0 tokens."""
-    if all(role in told for role in get_args(Role)):
-        return dict(told)
-    return {**parent_losses(observations, params), **told}
+    return {**parent_losses(observations, params, [role for role in get_args(Role) if role not in told]), **told}
 
 
 # ---------------------------------------------------------------- both roles
@@ -129,7 +127,7 @@ def _of_ratios(
     available: int | None,
     rule: Rule | None,
 ) -> Study:
-    _refuse_few_ratios(table)
+    refuse_few_ratios(table)
     observations = table.observations()
     params, tokens = round_target(table, target)
     known = parents(observations, params, parent or {}) if decide else {}
@@ -174,10 +172,10 @@ def _chosen(
         return None, str(error)
 
 
-def _refuse_few_ratios(table: RunTable) -> None:
+def refuse_few_ratios(table: RunTable) -> None:
     """In words of the table: a law would speak of each loss's own share."""
     shares = table.inputs["share"][table.inputs["D"] > 0]
-    if len(shares) and (ratios := count_levels(shares)) < RATIOS:
+    if len(shares) and (ratios := count_shares(shares)) < RATIOS:
         found = " and ".join(f"{x:g}" for x in np.unique(shares))
         raise ConfigError(
             f"{table.sheet.where}: all {len(shares)} runs have domain share{'s' * (ratios > 1)} {found}, which cannot "

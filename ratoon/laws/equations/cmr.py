@@ -20,7 +20,7 @@ from scipy.optimize import brentq, curve_fit, least_squares
 
 from ratoon.config import ConfigError
 from ratoon.laws.equations.box import Box, enclose
-from ratoon.laws.form import BILLION, Array, Exponent, Form, Inputs, Law, Settled, count_levels
+from ratoon.laws.form import BILLION, Array, Exponent, Form, Inputs, Law, Settled, count_levels, count_shares
 
 TOKEN_POWER = -0.3  # where two run lengths decide nothing
 RATIO_POWER = 0.5  # where the ratios decide nothing
@@ -196,7 +196,7 @@ def _power(theta: Array) -> Array:
 
 
 def settle(inputs: Inputs) -> Settled:
-    horizons, ratios = count_levels(inputs["D"]), count_levels(inputs["r"])
+    horizons, ratios = count_levels(inputs["D"]), count_shares(inputs["r"])
     exponents: dict[str, float] = {}
     reasons: list[str] = []
     absent: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ratoon.laws.equations.box import Box, enclose
-from ratoon.laws.form import BILLION, Array, Exponent, Form, Inputs, Law, Settled, count_levels
+from ratoon.laws.form import BILLION, Array, Exponent, Form, Inputs, Law, Settled, count_levels, count_shares
 
 # Where the runs decide nothing: the capacity exponent of arXiv:2404.10102, and round figures inside what the
 # D-CPT and the cross-lingual fits (arXiv:2407.02118) report.
@@ -84,7 +84,7 @@ def build(theta: Array, coefficients: Array, box: Box) -> Law:
 
 
 def settle(inputs: Inputs) -> Settled:
-    sizes, horizons, ratios = (count_levels(inputs[name]) for name in ("N", "D", "r"))
+    sizes, horizons, ratios = count_levels(inputs["N"]), count_levels(inputs["D"]), count_shares(inputs["r"])
     exponents: dict[str, float] = {}
     absent: list[str] = []
     reasons: list[str] = []

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from ratoon.laws.equations.box import Box, enclose
 from ratoon.laws.equations.cmr import RATIO_POWER, bilinear, unfold
-from ratoon.laws.form import BILLION, Array, Exponent, Form, Inputs, Law, Settled, count_levels
+from ratoon.laws.form import BILLION, Array, Exponent, Form, Inputs, Law, Settled, count_levels, count_shares
 
 TOKEN_POWER = 0.3
 OFFSET = 1.0  # D0 in geometric means of the runs' tokens, where they decide nothing
@@ -61,7 +61,7 @@ def build(theta: Array, coefficients: Array, box: Box) -> Law:
 
 
 def settle(inputs: Inputs) -> Settled:
-    horizons, ratios = count_levels(inputs["D"]), count_levels(inputs["r"])
+    horizons, ratios = count_levels(inputs["D"]), count_shares(inputs["r"])
     exponents: dict[str, float] = {}
     reasons: list[str] = []
     if horizons < 4:

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from ratoon.config import ConfigError
-from ratoon.laws.form import Array, Form, Inputs, Law, count_levels
+from ratoon.laws.form import Array, Form, Inputs, Law, count_shares
 
 POSITIVE = ("N", "D", "U")
 GRID = 5  # points per input on which a fitted law must keep falling
@@ -41,7 +41,7 @@ def _refuse_ratios(form: Form, r: Array) -> None:
             f"{form.name}: shares run from {r.min():g} to {r.max():g}; allowed is 0..1. "
             f"If they are in percent, divide by 100"
         )
-    if (ratios := count_levels(r)) < 3:
+    if (ratios := count_shares(r)) < 3:
         found = ", ".join(f"{x:g}" for x in np.unique(r))
         raise ConfigError(
             f"{form.name}: {ratios} ratio{'s' * (ratios > 1)} ({found}) cannot show how loss bends with the ratio; "

@@ -41,10 +41,12 @@ class Limits:
         minimum, maximum, unique = minimum or {}, maximum or {}, unique_tokens or {}
         for what, given in (("minimum", minimum), ("maximum", maximum), ("unique_tokens", unique)):
             _refuse_names(what, given, domains)
+        _refuse_shares("minimum", minimum)
+        _refuse_shares("maximum", maximum)
         if unique and (tokens is None or not np.isfinite(tokens) or tokens <= 0):
             raise ConfigError(f"unique_tokens limit a share only in a run of known length; tokens is {tokens}")
-        if epochs <= 0:
-            raise ConfigError(f"epochs is {epochs:g}; a text is read more than 0 times")
+        if not (np.isfinite(epochs) and epochs > 0):
+            raise ConfigError(f"epochs is {epochs:g}; a text is read some number of times above 0")
         low = np.array([minimum.get(name, 0.0) for name in domains])
         asked = np.array([maximum.get(name, 1.0) for name in domains])
         length = float(tokens or 1.0)
@@ -122,7 +124,7 @@ class Goal:
             _refuse_names(what, given, evaluated)
         if min(chosen.values(), default=-1.0) < 0 or sum(chosen.values()) <= 0:
             raise ConfigError(f"weights of the losses are {dict(chosen)}; they must be >= 0, and one above 0")
-        if pull < 0 or (pull > 0 and reference is None):
+        if not np.isfinite(pull) or pull < 0 or (pull > 0 and reference is None):
             raise ConfigError(f"pull is {pull:g}; it must be >= 0, and above 0 it needs a reference mixture to pull to")
         mixture = None
         if reference is not None:
@@ -160,6 +162,13 @@ class Goal:
     def over(self, losses: Array) -> Array:
         """(n,) nats by which the worst ceiling is broken; 0 where none is."""
         return np.asarray(np.maximum(losses - self.ceilings, 0.0).max(axis=1))
+
+
+def _refuse_shares(what: str, given: Mapping[str, float]) -> None:
+    for name, share in given.items():
+        if not 0 <= share <= 1:
+            percent = f"; {share / 100:g} for {share:g}%" if share > 1 else ""
+            raise ConfigError(f"{what} of {name} is {share:g}; shares are in 0..1{percent}")
 
 
 def _refuse_names(what: str, given: Mapping[str, float], known: Sequence[str]) -> None:

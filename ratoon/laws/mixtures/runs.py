@@ -89,9 +89,14 @@ class MixtureRuns:
                 nearest = float(tried[np.abs(np.log(tried / wanted)).argmin()])
                 keep &= table.inputs[name] == nearest
                 notes.append(f"of {len(tried)} different {name} the rows of {nearest:,.0f} are read")
-        h = table.inputs["h"][keep]
+        h, domains = table.inputs["h"][keep], table.domains
+        if not (had := (h > 0).any(axis=0)).all():
+            never = ", ".join(name for name, tried in zip(domains, had, strict=True) if not tried)
+            notes.append(f"no run had any of {never}: left out, with a share of 0; nothing is known of it")
+            domains = tuple(name for name, tried in zip(domains, had, strict=True) if tried)
+            h = h[:, had]
         names = [name for name, kept in zip(table.run, keep, strict=True) if kept]
-        found = cls.gather(table.domains, texts, h / h.sum(axis=1, keepdims=True), losses[keep], names=names)
+        found = cls.gather(domains, texts, h / h.sum(axis=1, keepdims=True), losses[keep], names=names)
         return replace(found, notes=(*notes, *found.notes))
 
 

@@ -47,7 +47,9 @@ INPUTS = (
     *("S1pt", "S2pt", "S1cpt", "S2cpt", "new"),
 )
 FIELDS = (*INPUTS, *LOSSES, *LABELS)
-FALSE = {"false", "0", "0.0", "no"}
+SEVERAL = (*COUNTS, *SHARES, *LOSSES, "h")  # read from more than one column: added up, or one by one
+FALSE = {"false", "f", "0", "0.0", "no", "n", "running", "scheduled", "failed", "killed"}
+TRUE = {"true", "t", "1", "1.0", "yes", "y", "finished", "done", "completed", ""}
 
 
 def read_runs(
@@ -72,7 +74,8 @@ def match(sheet: Sheet, told: Mapping[str, str]) -> dict[str, str]:
             raise ConfigError(
                 f"--columns: {name!r} is nothing a law reads{_meant(name)}; known are {', '.join(FIELDS)}"
             )
-        sheet.names_in(expression)
+        if len(of := sheet.names_in(expression)) > 1 and name not in SEVERAL:
+            raise ConfigError(f"--columns: {name}={expression} is {', '.join(of)}; {name} is read from one column")
     found = dict(told)
     folded = {name.lower(): name for name in sheet.columns}
     taken = {name for expression in told.values() for name in sheet.names_in(expression)}
@@ -97,7 +100,13 @@ def _finished(sheet: Sheet, mapping: Mapping[str, str], notes: list[str]) -> She
     if "finished" not in mapping:
         return sheet
     start = sheet.numbers(mapping["D"]) == 0 if "D" in mapping else np.zeros(len(sheet), dtype=bool)
-    going = np.array([word.lower() in FALSE for word in sheet.words(mapping["finished"])]) & ~start
+    words = sheet.words(mapping["finished"])
+    if unknown := [k for k, word in enumerate(words) if word.lower() not in FALSE | TRUE]:
+        raise ConfigError(
+            f"{sheet.where}: {sheet.listed(unknown)}, column {mapping['finished']}: {words[unknown[0]]!r} says neither "
+            f"that a run had finished nor that it had not; write true or false"
+        )
+    going = np.array([word.lower() in FALSE for word in words]) & ~start
     if (going | start).all():
         raise ConfigError(f"{sheet.where}: no row is of a finished run, by its column {mapping['finished']}")
     if going.any():
@@ -158,7 +167,8 @@ def _inputs(sheet: Sheet, mapping: Mapping[str, str]) -> dict[str, Array]:
     found: dict[str, Array] = {}
     columns: dict[str, Column] = {}
     for name in (each for each in INPUTS if each in mapping):
-        values = sheet.each(mapping[name])
+        values = sheet.each(mapping[name]) if name == "h" else sheet.numbers(mapping[name])[:, None]
+        values = units.rounded(values) if name in (*SHARES, "h") else values
         for column in (Column(sheet, name, mapping[name], each) for each in values.T):
             units.check_present(column)
             columns[name] = column
@@ -230,6 +240,11 @@ def _long(sheet: Sheet, mapping: Mapping[str, str], notes: list[str]) -> RunTabl
     if "loss" not in mapping:
         raise ConfigError(
             f"{sheet.where}: which column is the loss? Say --columns loss=COLUMN; columns are {sheet.names}"
+        )
+    if len(several := sheet.names_in(mapping["loss"])) > 1:
+        raise ConfigError(
+            f"{sheet.where}: loss={mapping['loss']} is {', '.join(several)}; in a table with a role per row the "
+            f"loss is one column"
         )
     sheet = _measured(sheet, [mapping["loss"]], notes)
     loss = _losses(sheet, "loss", mapping["loss"])[:, 0]

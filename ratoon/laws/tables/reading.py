@@ -5,8 +5,10 @@ An expression is a column, or one of
     column*1e9   column/100   column*ln2     other units           ln(column)      a perplexity
     1-column                                 the other share       a+b, mix_*      several columns
     shares(a+b), shares(mix_*)               columns over their sum, row by row
+    (a+b)*1e9, 1-(a+b)                       of a sum
 
-A column whose name is the whole expression comes first, so that names with such signs in them can be asked for.
+Several columns of a count or a share are added up; those of losses and of a mixture are read one by one. A column
+whose name is the whole expression comes first, so that names with such signs in them can be asked for.
 """
 
 import csv
@@ -27,12 +29,16 @@ from ratoon.laws.form import Array
 EMPTY = {"", "na", "n/a", "null", "none", "-"}  # not measured; "nan" is a result, and a bad one
 SEPARATORS = ",;\t|"
 LN2 = math.log(2)
+THOUSANDS = re.compile(r"^-?\d{1,3}(?:,\d{3})+$|^-?\d{1,3}(?:[ '\u00a0\u202f]\d{3})+$")
+WITH_UNIT = re.compile(r"^(-?\d+(?:\.\d+)?)\s*([%kKMBT])$")
+POWERS = {"k": 3, "K": 3, "M": 6, "B": 9, "T": 12}
 SHOWN = 6  # rows named in a letter
 SCALED = re.compile(r"^(.+?)\s*([*/])\s*(ln2|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)$")
 LOGARITHM = re.compile(r"^(?:ln|log)\((.+)\)$")
 OTHER = re.compile(r"^1\s*-\s*(.+)$")
 PARTS = re.compile(r"^shares\((.+)\)$")
-PATTERNS = (LOGARITHM, OTHER, PARTS, SCALED)
+GROUPED = re.compile(r"^\((.+)\)$")
+PATTERNS = (LOGARITHM, OTHER, PARTS, GROUPED, SCALED)
 
 
 @dataclass(frozen=True)
@@ -64,29 +70,52 @@ class Sheet:
         return ", ".join(self.columns)
 
     def numbers(self, expression: str) -> Array:
-        """(n,) values of an expression over one column; empty cells are NaN, and infinite is what was NaN.
+        """(n,) values of an expression over one column, or over the sum of several; empty cells are NaN, and infinite
+        is what was NaN.
 
         A diverged run's loss and one that nobody measured are different things: the first stays a number that every
         later check refuses.
         """
-        return self.each(expression)[:, 0]
+        return self._values(expression, add=True)[:, 0]
 
     def each(self, expression: str) -> Array:
         """(n, d) values, one column each."""
+        return self._values(expression, add=False)
+
+    def _values(self, expression: str, add: bool) -> Array:
         if self.is_plain(expression):
-            return np.stack([self._column(name) for name in self.find(expression)], axis=1)
-        if found := LOGARITHM.match(expression):
+            values = np.stack([self._column(name) for name in self.find(expression)], axis=1)
+            return values.sum(axis=1, keepdims=True) if add else values
+        pattern, found = next((each, x) for each in PATTERNS if (x := each.match(expression)))
+        inner = found[1].strip()
+        if add:
+            self._refuse_unclear(expression, pattern, inner)
+        values = self._values(inner, add)
+        if pattern is LOGARITHM:
             with np.errstate(divide="ignore", invalid="ignore"):
-                return np.log(self.each(found[1].strip()))
-        if found := OTHER.match(expression):
-            return 1 - self.each(found[1].strip())
-        if found := PARTS.match(expression):
-            parts = self.each(found[1].strip())
-            return np.asarray(parts / parts.sum(axis=1, keepdims=True))
-        found = SCALED.match(expression)
-        assert found is not None
+                return np.log(values)
+        if pattern is OTHER:
+            return 1 - values
+        if pattern is PARTS:
+            return np.asarray(values / values.sum(axis=1, keepdims=True))
+        if pattern is GROUPED:
+            return values
         factor = LN2 if found[3] == "ln2" else float(found[3])
-        return self.each(found[1].strip()) * (factor if found[2] == "*" else 1 / factor)
+        if factor == 0:
+            raise ConfigError(f"{self.where}: {expression} says nothing; other units are a factor that is not 0")
+        return values * (factor if found[2] == "*" else 1 / factor)
+
+    def _refuse_unclear(self, expression: str, pattern: re.Pattern[str], inner: str) -> None:
+        """Arithmetic on a sum that can be read in two ways, or comes to nothing."""
+        if pattern is PARTS:
+            raise ConfigError(
+                f"{self.where}: {expression} are several shares, which add up to 1; name the column of the one meant"
+            )
+        if pattern in (OTHER, SCALED) and self.is_sum(inner):
+            meant = expression.replace(inner, f"({inner})", 1)
+            raise ConfigError(
+                f"{self.where}: {expression} may be of the sum or of one column alone; for the sum, write {meant}"
+            )
 
     def names_in(self, expression: str) -> list[str]:
         """The columns an expression reads."""
@@ -110,8 +139,8 @@ class Sheet:
         try:
             number = float(value)
         except (TypeError, ValueError):
-            hint = "; decimals are written with a point" if re.match(r"^\s*-?\d+,\d+\s*$", str(value)) else ""
-            raise ConfigError(f"{self.where}: {row}, column {name}: {value!r} is not a number{hint}") from None
+            said = f"{value!r} is not a number{_meant(str(value).strip())}"
+            raise ConfigError(f"{self.where}: {row}, column {name}: {said}") from None
         return math.inf if math.isnan(number) else number
 
     def listed(self, which: Iterable[int]) -> str:
@@ -130,6 +159,10 @@ class Sheet:
         """Whether an expression only names columns, with no arithmetic on them."""
         return expression in self.columns or not any(pattern.match(expression) for pattern in PATTERNS)
 
+    def is_sum(self, expression: str) -> bool:
+        """Whether an expression is a+b, and no column's name."""
+        return "+" in expression and expression not in self.columns and self.is_plain(expression)
+
     def keep(self, keep: Sequence[bool]) -> "Sheet":
         chosen = [k for k, kept in enumerate(keep) if kept]
         columns = {name: [values[k] for k in chosen] for name, values in self.columns.items()}
@@ -138,6 +171,19 @@ class Sheet:
 
 def _empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value.strip().lower() in EMPTY)
+
+
+def _meant(text: str) -> str:
+    """What to write for a number as people write it, or nothing."""
+    if THOUSANDS.match(text):
+        decimal = f" (or {text.replace(',', '.')}, if the comma is a decimal one)" if text.count(",") == 1 else ""
+        return f"; thousands are written without separators, {re.sub('[^-0-9]', '', text)}{decimal}"
+    if re.match(r"^-?\d+,\d+$", text):
+        return "; decimals are written with a point"
+    if found := WITH_UNIT.match(text):
+        number, unit = found[1], found[2]
+        return f"; write {float(number) / 100:g} for {text}" if unit == "%" else f"; write {number}e{POWERS[unit]}"
+    return ""
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -187,13 +233,16 @@ def _read_parquet(path: Path) -> Sheet:
 def _read_csv(path: Path) -> Sheet:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
+            first = next((line for line in file if line.strip()), "")
             file.seek(0)
             reader = csv.reader(file, delimiter=max(SEPARATORS, key=first.count))
-            header = [name.strip() for name in next(reader, [])]
-            lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+            written = ((reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells))
+            header = [name.strip() for name in next(written, (0, []))[1]]
+            lines = list(written)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    except csv.Error as error:
+        raise ConfigError(f"{path}: not CSV ({error}); is a quote left open, or text in a cell?") from error
     if repeated := sorted({name for name in header if name and header.count(name) > 1}):
         raise ConfigError(f"{path}: columns named twice: {', '.join(repeated)}; give each its own name")
     for number, cells in lines:

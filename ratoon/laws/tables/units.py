@@ -17,6 +17,7 @@ from ratoon.laws.tables.reading import Sheet
 
 FEW = 1e4  # no language model has fewer parameters, and no run that a law can use fewer tokens
 TOO_SHORT = 1e-5  # tokens per parameter: fewer are counted in another unit (the shortest known fine-tuning: 2e-4)
+ROUNDING = 1e-9  # by which arithmetic on shares may miss 0 and 1
 BITS = re.compile(r"(^|[^a-z])(bits?|bpt|bit_per_token)([^a-z]|$)", re.IGNORECASE)
 BYTES = re.compile(r"(^|[^a-z])(bpb|bits?_per_byte|bits?_per_char|bpc)([^a-z]|$)", re.IGNORECASE)
 PERPLEXITY = re.compile(r"(^|[^a-z])(ppl|perplexity|perplexities)([^a-z]|$)", re.IGNORECASE)
@@ -36,7 +37,8 @@ class Column(NamedTuple):
 
     def take(self, conversion: str) -> str:
         """The option that reads this column in another unit."""
-        return f"--columns {self.field}={conversion.format(self.expression)}"
+        of = f"({self.expression})" if self.sheet.is_sum(self.expression) else self.expression
+        return f"--columns {self.field}={conversion.format(of)}"
 
     def refuse(self, wrong: Mask, found: str, do: str) -> None:
         if wrong.any():
@@ -72,6 +74,12 @@ def check_length(sizes: Column, tokens: Column) -> None:
             f"at most {tokens.values.max():g} tokens into {sizes.values.min():g} parameters and more",
             f"in millions, pass {tokens.take('{}*1e6')}; in billions, {tokens.take('{}*1e9')}",
         )
+
+
+def rounded(shares: Array) -> Array:
+    """Shares that miss 0 or 1 by what arithmetic leaves are 0 or 1."""
+    near = np.clip(shares, 0.0, 1.0)
+    return np.where(np.abs(near - shares) <= ROUNDING, near, shares)
 
 
 def check_share(column: Column) -> None:
