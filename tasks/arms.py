@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from ratoon import config, records
-from ratoon.config import ArmsConfig, Ask, ConfigError, Params
+from ratoon.config import ArmsConfig, Ask, ConfigError, Params, TrainConfig
 from ratoon.config.arms import FewShot, Retrieved, Seeded, Trained
 from ratoon.corpus.portions import shares
 from ratoon.evaluation import harness, suite
@@ -23,6 +23,7 @@ from ratoon.lm.load import check_weights
 from ratoon.records import Refresh
 from ratoon.training.controls import SHARES, control, same_request
 from ratoon.training.request import Request, Result
+from ratoon.training.schedules import learning_rate
 from tasks import tracking, versions
 from tasks.assess import score_one
 from tasks.job import Job, latest, resolve
@@ -96,6 +97,38 @@ class Study:
                 domain += [share.name] if source.role == "domain" else []
         tasks = tuple(task for task in self.tasks if form_of(task) != "other")
         return Library(editions, domain, self.suite, tasks)
+
+
+def check_arms(job: Job) -> None:
+    """Before a refresh that is to be held against arms: of those that are trained, what is known to be wrong by then.
+
+    An arm follows the recipe of its refresh, and none could be put right once that has ended.
+    """
+    for name in job.params.arms.asked:
+        asked = getattr(job.params.arms, name)
+        if isinstance(asked, Trained):
+            target = request_of(job, SHARES.get(name, 0.5))  # no share changes what is looked at here
+            if name == "second_seed":
+                control(name, asked, target, job.params.train, job.folder)
+            check_steps(name, asked, target, job.params.train)
+
+
+def check_steps(name: str, asked: Trained, target: Request, recipe: TrainConfig) -> None:
+    """Whether a run of the arm's own length has room for the schedule. Raises ConfigError where it has not."""
+    if asked.tokens == "same":
+        return
+    used = recipe if name == "scratch" and target.trunk else target.recipe  # random weights have no trunk to go on from
+    steps = asked.tokens // target.step_tokens
+    where = f"params.yaml: arms.{name}.tokens: {asked.tokens:,}"
+    if not steps:
+        raise ConfigError(f"{where}: less than one step of {target.step_tokens:,} tokens; give more, or `same`")
+    try:
+        learning_rate(used.schedule, used.learning_rate, steps, target.step_tokens)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{where}: steps of {target.step_tokens:,} tokens: {steps}, and the arm follows the refresh's own recipe; "
+            f"give more, or `same`\n  {error}"
+        ) from error
 
 
 @task(cache_policy=NO_CACHE)
@@ -207,6 +240,7 @@ def reading(study: Study, reader: Reader, plan: Plan) -> Cost:
 def train_and_ask(study: Study, name: str, asked: Trained, folder: Path, run_id: str) -> Arm:
     job, recipe = study.job, study.job.params.train
     target = request_of(job, SHARES.get(name, chosen_share(job)))
+    check_steps(name, asked, target, recipe)
     request = control(name, asked, target, recipe, folder)
     twin = same_request(request, [job.folder / "train", *sorted(job.folder.glob("arms/*/train"))])
     if twin is None:

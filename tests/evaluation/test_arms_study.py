@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as parquet
@@ -16,7 +17,7 @@ from training_text import pack_rows, training_texts, write_training
 import tasks.arms
 import tasks.history
 import tasks.train
-from ratoon import records
+from ratoon import config, records
 from ratoon.config import Ask, Benchmark, ConfigError, QualityConfig, TrajectoryConfig
 from ratoon.evaluation import gate, harness, paired, prompts, suite
 from ratoon.evaluation.judges import Judges, together
@@ -25,7 +26,7 @@ from ratoon.records import Lineage, Refresh
 from ratoon.report import judges as page
 from ratoon.training.request import Request, Result
 from ratoon.training.run import train
-from tasks.arms import conclude_arms, measure, open_study
+from tasks.arms import check_arms, conclude_arms, measure, open_study
 from tasks.arms_estimate import estimate
 from tasks.assess import score_one
 from tasks.judges import conclude_judges, follow_seed, seeds_of
@@ -270,6 +271,20 @@ def test_an_estimate_runs_nothing_and_knows_what_is_there(project, tracked):
     assert scratch.training_tokens == 10 * 4 * ROW
     assert tracked.runs == []
     assert not study.folder("scratch").exists()
+
+
+def test_an_arm_too_short_for_the_schedule_is_refused_by_its_own_key(project):
+    step = 4 * ROW
+    for name in ("domain_only", "scratch"):
+        for tokens, why in ((step - 1, f"less than one step of {step} tokens"), (2 * step, "warm-up in a run of 2")):
+            asked = {**PARAMS, "arms": {name: {"tokens": tokens}}}
+            (project / "params.yaml").write_text(yaml.safe_dump(asked))
+            study = open_study.fn(project, Ask(), ())
+            job = dataclasses.replace(study.job, params=config.load(project))
+            for ask in (partial(check_arms, job), partial(measure.fn, study, name, None)):
+                with pytest.raises(ConfigError, match=rf"params.yaml: arms.{name}.tokens: [\d,]+: (.|\n)*{why}"):
+                    ask()
+            assert not study.folder(name).exists()
 
 
 def test_text_that_has_changed_since_is_refused(project):
