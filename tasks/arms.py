@@ -29,6 +29,7 @@ from tasks.assess import score_one
 from tasks.job import Job, latest, resolve
 from tasks.live import stage
 from tasks.retry import healing
+from tasks.room import room_for_run
 from tasks.train import carry_out, chosen_share, request_of
 
 RECORD = "arms.json"
@@ -133,12 +134,24 @@ def check_steps(name: str, asked: Trained, target: Request, recipe: TrainConfig)
 
 @task(cache_policy=NO_CACHE)
 def open_study(root: Path, ask: Ask, names: tuple[str, ...]) -> Study:
+    """Of the arms of these names, or those asked for. Raises ConfigError where there is none, or a model is gone."""
+    now, *_ = resolve(root, ask)
+    study = study_of(root, ask, now, now.arms.only(names), "its arms")
+    if not (study.candidate / "config.json").exists():
+        raise ConfigError(
+            f"{study.refresh.name}: the weights of its candidate, which arms are held against, are not at "
+            f"{study.candidate} any more; `ratoon gc` takes those of a version that was not promoted\n"
+            f"  to make them again: remove {study.job.folder / 'train'}, then run `ratoon refresh --force`"
+        )
+    check_weights(study.candidate)
+    return study
+
+
+def study_of(root: Path, ask: Ask, now: Params, asked: ArmsConfig, what: str) -> Study:
     """The last refresh of the line as a job again: its parameters, text and parent, not those of today.
 
-    Raises ConfigError where no arm is asked for, nothing has ended yet, or its text or its models are gone.
+    Raises ConfigError where nothing has ended yet, or the text that `what` would be trained on or the parent is gone.
     """
-    now, *_ = resolve(root, ask)
-    asked = now.arms.only(names)
     layout = Layout(root)
     refresh = latest(layout, now.refresh.line)
     if refresh is None:
@@ -149,8 +162,9 @@ def open_study(root: Path, ask: Ask, names: tuple[str, ...]) -> Study:
     changed = sorted(path for path, md5 in refresh.lineage.editions.items() if hashes.get(path) != md5)
     if changed:
         raise ConfigError(
-            f"{changed[0]}: the text has changed since {refresh.name}, and its arms would be trained on another; "
-            f"run `ratoon refresh` first, or bring its dvc.lock back (git checkout, dvc checkout)"
+            f"{changed[0]}: the text has changed since {refresh.name}, and {what} would be trained on another; "
+            f"run `ratoon refresh` first, or bring that text and its config back: `ratoon restore "
+            f"{refresh.version or 'VERSION'} --into .` (with --force where the present ones are kept nowhere else)"
         )
     job = Job(
         layout=layout,
@@ -163,8 +177,7 @@ def open_study(root: Path, ask: Ask, names: tuple[str, ...]) -> Study:
         editions=refresh.lineage.editions,
         folder=layout.refreshes(now.refresh.line) / pointer["folder"],
     )
-    for model in (job.parent, Path(refresh.verdict.candidate)):
-        check_weights(model)
+    check_weights(job.parent)
     return Study(job, refresh, asked)
 
 
@@ -244,6 +257,7 @@ def train_and_ask(study: Study, name: str, asked: Trained, folder: Path, run_id:
     request = control(name, asked, target, recipe, folder)
     twin = same_request(request, [job.folder / "train", *sorted(job.folder.glob("arms/*/train"))])
     if twin is None:
+        room_for_run(job, folder, name)
         result, _ = carry_out(job, request, f"{name} {request.domain_share:.0%}", run_id)
     else:
         result = records.read(twin / "result.json", Result)

@@ -26,10 +26,11 @@ from ratoon.records import Lineage, Refresh
 from ratoon.report import judges as page
 from ratoon.training.request import Request, Result
 from ratoon.training.run import train
+from tasks import disk
 from tasks.arms import check_arms, conclude_arms, measure, open_study
 from tasks.arms_estimate import estimate
 from tasks.assess import score_one
-from tasks.judges import conclude_judges, follow_seed, seeds_of
+from tasks.judges import conclude_judges, follow_seed, open_judges, seeds_of
 from tasks.train import request_of
 
 ROOT = Path(__file__).parents[2]
@@ -290,8 +291,30 @@ def test_an_arm_too_short_for_the_schedule_is_refused_by_its_own_key(project):
 def test_text_that_has_changed_since_is_refused(project):
     lock = project / "dvc.lock"
     lock.write_text(lock.read_text().replace("'1'", "'2'"))
-    with pytest.raises(ConfigError, match="data/clean/code: the text has changed since ratoon-tiny 2026"):
+    for ask, what in ((partial(open_study.fn, names=("retrieved",)), "arms"), (open_judges.fn, "seeds")):
+        why = (
+            f"data/clean/code: the text has changed since ratoon-tiny 2026, and its {what} would be trained on another"
+        )
+        with pytest.raises(ConfigError, match=rf"{why}; .*`ratoon restore 1 --into \.`"):
+            ask(project, Ask())
+
+
+def test_without_the_candidates_weights_arms_say_how_to_make_them_and_judges_go_on(project):
+    study = open_judges.fn(project, Ask())
+    kept = study.job.folder / "refresh.json"
+    kept.write_text(kept.read_text().replace(str(study.candidate), str(study.candidate.with_name("removed"))))
+    with pytest.raises(
+        ConfigError, match=r"ratoon gc(.|\n)*remove .*0-on-base/train, then run `ratoon refresh --force`"
+    ):
         open_study.fn(project, Ask(), ("retrieved",))
+    assert run_judges(project, 1)[1].runs == ("seed 1",)
+
+
+def test_an_arm_and_its_checkpoints_are_asked_room_for_before_it_is_trained(project, monkeypatch):
+    monkeypatch.setattr(disk, "free", lambda place: 1000)
+    monkeypatch.setattr(tasks.train, "supervise", None)
+    with pytest.raises(ConfigError, match=r"domain_only needs about .* lies, and .* are free; nothing was begun"):
+        run_arms(project, "domain_only")
 
 
 def test_without_a_refresh_it_is_told_what_to_run(project):
@@ -367,7 +390,7 @@ def test_an_arm_is_scored_by_the_runner_that_scored_the_candidate(project, monke
 
 
 def run_judges(root, *seeds):
-    study = open_study.fn(root, Ask(), ("second_seed",))
+    study = open_judges.fn(root, Ask())
     return study, conclude_judges.fn(study, [follow_seed.fn(study, seed, None) for seed in seeds_of(study, seeds)])
 
 
@@ -389,6 +412,14 @@ def test_seeds_start_alike_and_say_together_which_tasks_may_judge(project, track
     monkeypatch.setattr(tasks.train, "supervise", None)  # what is there is not trained again
     monkeypatch.setattr(tasks.history.harness, "score", only_recall)
     assert run_judges(project, 1, 2, 3)[1] == found
+    assert run_judges(project, 2)[1] == found  # what earlier commands measured counts too
+    # A run that did not begin alike is of other items, and one of fewer checkpoints tells less: each is left out.
+    other, few = (folder / "judges" / f"seed-{seed}" / "trajectory.json" for seed in (1, 3))
+    begun = [each.model_copy(update={"values": (9.0, *each.values[1:])}) for each in runs[0].curves]
+    records.write(other, runs[0].model_copy(update={"curves": tuple(begun)}))
+    cut = [each.model_copy(update={"values": each.values[:2]}) for each in runs[2].curves]
+    records.write(few, runs[2].model_copy(update={"steps": runs[2].steps[:2], "curves": tuple(cut)}))
+    assert run_judges(project, 2)[1].runs == ("seed 2",)
 
 
 def test_a_seed_saves_as_many_checkpoints_as_noise_is_told_by_whatever_the_refresh_saved(project):
