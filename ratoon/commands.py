@@ -122,7 +122,7 @@ def part(name: str) -> Callable[[argparse.Namespace, Path], int]:
     def call(asked: argparse.Namespace, root: Path) -> int:
         answer = run_flow(name, ask_of(asked), root).result()
         print(json.dumps(answer, indent=2) if asked.json else "\n".join(f"{k:<10}{v}" for k, v in answer.items()))
-        return DONE
+        return VERDICT[answer["decision"]] if name == "assess" else DONE
 
     return call
 
