@@ -233,6 +233,25 @@ def test_arms_that_are_asked_for_later_stand_on_the_page_and_the_card(refreshed)
     assert tracking.champion("better").version == found.champion
 
 
+def test_a_report_made_again_has_the_links_and_the_card_it_had(refreshed, monkeypatch, capsys):
+    from ratoon.cli import main
+
+    def lost(refresh):
+        raise ConnectionError("nobody answers")
+
+    found = refreshed("reported")
+    card, page = Path(found.verdict["candidate"]) / "README.md", found.folder / "report.html"
+    said = card.read_text()
+    card.unlink()
+    monkeypatch.setattr("tasks.promote.links_of", lambda refresh: {"MLflow: refresh": "http://mlflow/run"})
+    assert main(["report"]) == 0
+    assert "http://mlflow/run" in page.read_text()
+    assert card.read_text() == said
+    monkeypatch.setattr("tasks.promote.links_of", lost)
+    assert main(["report"]) == 0
+    assert "http://mlflow/run" not in page.read_text()
+
+
 def test_an_arm_that_fails_after_the_verdict_is_told_and_the_verdict_stands(refreshed, monkeypatch, capsys):
     import flows.refresh
     from ratoon.config import ConfigError
