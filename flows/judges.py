@@ -6,9 +6,8 @@ from prefect import flow
 
 from ratoon.config import Ask
 from tasks import tracking
-from tasks.arms import open_study
 from tasks.job import alone
-from tasks.judges import RECORD, conclude_judges, follow_seed, seeds_of
+from tasks.judges import RECORD, conclude_judges, follow_seed, open_judges, seeds_of
 from tasks.names import run_name
 from tasks.orphans import claim
 from tasks.promote import tell_again
@@ -20,7 +19,7 @@ LAST = Ask()
 @flow(name="judges", flow_run_name=run_name, on_running=[claim])
 def judges(ask: Ask = LAST, seeds: tuple[int, ...] = ()) -> dict[str, str]:
     """Train with these seeds, or as many as are needed, score all checkpoints, and say what each task is worth."""
-    study = open_study(Path.cwd(), ask, ("second_seed",))
+    study = open_judges(Path.cwd(), ask)
     above = study.refresh.lineage.mlflow_runs.get("refresh")
     with (
         alone(study.job),

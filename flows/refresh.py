@@ -17,11 +17,13 @@ from flows.train import train
 from ratoon.config import Ask
 from ratoon.records import Verdict, read
 from tasks import announce, tracking
+from tasks.arms import check_arms
 from tasks.assess import build_suite
 from tasks.catch_up import given_way
 from tasks.history import look_back, look_closer, remember
 from tasks.intact import check_intact
 from tasks.job import alone, latest, question_answered
+from tasks.live import warn
 from tasks.names import run_name
 from tasks.origin import keep_origin, record_pointers
 from tasks.orphans import claim, crash
@@ -49,6 +51,7 @@ def refresh(ask: Ask = DEFAULT) -> State:
     check_budget(job)  # before the sweep too: what cannot end is not worth one
     check_sweep(job)
     check_train(job)
+    check_arms(job)
     check_intact(job)
     keep_origin(job)
     bury()
@@ -75,11 +78,19 @@ def refresh(ask: Ask = DEFAULT) -> State:
         run.artifact(job.folder / "model-card.md")
         run.metrics(headline(done))
         run.verdict(done.verdict, version)
-    if job.params.arms.asked and done.verdict.comparisons:  # none: what could not be scored is held against nothing
-        arms(ask, parent_run=run.id)
     announce.verdict(done, link_of(done, job.folder / "report.html"))
+    if job.params.arms.asked and done.verdict.comparisons:  # none: what could not be scored is held against nothing
+        measure_arms(ask, run.id)
     said = tracking.SAID[done.verdict.decision]
     return Completed(message=f"{job.line} version {version} {said}: {done.verdict.reasons[0]}")
+
+
+def measure_arms(ask: Ask, parent_run: str) -> None:
+    """The refresh has come to its verdict: what becomes of an arm is told, and changes nothing of it."""
+    state: State = arms(ask, parent_run=parent_run, return_state=True)
+    if not state.is_completed():
+        why = state.result(raise_on_failure=False)
+        warn(f"the verdict stands, and not all arms were measured; `ratoon arms` goes on with them: {why}")
 
 
 def nothing_new(line: str, last: str) -> str:

@@ -163,7 +163,7 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=absolute, metavar="FILE", help="with --show-schedule: write it there as an SVG"
     )
     asking(train_verb)
-    asking(verb("assess", commands.part("assess"), "score the trained model against its parent, item by item"))
+    asking(verb("assess", commands.part("assess"), "score the trained model against its parent, item by item", ASSESS))
     history_verb = verb("history", commands_history.history, "what a model line learned and forgot", HISTORY)
     history_verb.add_argument("--model", help="registered model (default: the one of params.yaml)")
     as_json(history_verb)
@@ -219,6 +219,9 @@ TRAIN = """\
     updates, and says whether a sweep can branch its run lengths off one trunk.
     --estimate needs the packed sources and the base: operations, memory, time, money and disk, from a few steps run
     here. With limits in train.budget, a run that would pass them is not begun."""
+
+ASSESS = """\
+    Moves no alias and registers nothing. Exit code 3: refused; 4: it asks."""
 
 HISTORY = """\
     Bits per byte of every model of the line on the held-out text that each refresh brought, and what

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ratoon.config import Ask, ConfigError, Declared, load
-from ratoon.records import Decision
+from ratoon.records import Decision, Refresh
 
 DONE, FAILED, WRONG, REFUSED, ASKS = 0, 1, 2, 3, 4
 TRAINING = ("refresh", "sweep", "train", "assess", "arms", "judges")  # flows that need torch in this process
@@ -122,7 +122,7 @@ def part(name: str) -> Callable[[argparse.Namespace, Path], int]:
     def call(asked: argparse.Namespace, root: Path) -> int:
         answer = run_flow(name, ask_of(asked), root).result()
         print(json.dumps(answer, indent=2) if asked.json else "\n".join(f"{k:<10}{v}" for k, v in answer.items()))
-        return DONE
+        return VERDICT[answer["decision"]] if name == "assess" else DONE
 
     return call
 
@@ -233,13 +233,25 @@ def show_report(asked: argparse.Namespace, root: Path) -> int:
     if last is None:
         raise ConfigError(f"no refresh of {line} has come to a verdict yet; run `ratoon refresh`")
     page = report_path(layout, line)
-    report.write(last, page)
-    card = report.write_card(last, page.parent, known_as(root, last.base))
+    embedded(root)
+    from tasks.promote import tell_in
+
+    card = tell_in(page.parent, last, links_now(last), known_as(root, last.base))
     if asked.markdown:
         print(json.dumps({"card": str(card)}) if asked.json else card.read_text(encoding="utf-8").rstrip())
         return DONE
     print(json.dumps({"report": str(page)}) if asked.json else f"{report.summary(last)}\n{pages(page)}")
     return DONE
+
+
+def links_now(refresh: Refresh) -> dict[str, str]:
+    """Into MLflow's pages; none where nobody answers, or the runs are gone from there: the page is written all the
+    same."""
+    from tasks.promote import links_of
+
+    with contextlib.suppress(Exception):
+        return links_of(refresh)
+    return {}
 
 
 def known_as(root: Path, base: str) -> str | None:

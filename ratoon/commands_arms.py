@@ -43,9 +43,8 @@ def judges(asked: argparse.Namespace, root: Path) -> int:
     from ratoon import records
     from ratoon.evaluation.judges import Judges
     from ratoon.report import judges as report
-    from tasks.arms import open_study
-    from tasks.judges import RECORD
+    from tasks.judges import RECORD, open_judges
 
-    found = records.read(open_study.fn(root, ask, ("second_seed",)).job.folder / RECORD, Judges)
+    found = records.read(open_judges.fn(root, ask).job.folder / RECORD, Judges)
     print(found.model_dump_json(indent=2) if asked.json else report.text(found))
     return DONE

@@ -19,6 +19,8 @@ def gate(asked: argparse.Namespace, root: Path | None) -> int:
     folder = scores_of(asked, root)
     question = read(asked_in(folder), replay.Question)
     if asked.params:
+        if asked.params.is_dir():
+            raise ConfigError(f"ratoon gate --params: {asked.params} is a folder; name the file in it")
         given = read_yaml(asked.params)
         if "promote" not in given:
             raise ConfigError(

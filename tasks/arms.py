@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from ratoon import config, records
-from ratoon.config import ArmsConfig, Ask, ConfigError, Params
+from ratoon.config import ArmsConfig, Ask, ConfigError, Params, TrainConfig
 from ratoon.config.arms import FewShot, Retrieved, Seeded, Trained
 from ratoon.corpus.portions import shares
 from ratoon.evaluation import harness, suite
@@ -23,11 +23,13 @@ from ratoon.lm.load import check_weights
 from ratoon.records import Refresh
 from ratoon.training.controls import SHARES, control, same_request
 from ratoon.training.request import Request, Result
+from ratoon.training.schedules import learning_rate
 from tasks import tracking, versions
 from tasks.assess import score_one
 from tasks.job import Job, latest, resolve
 from tasks.live import stage
 from tasks.retry import healing
+from tasks.room import room_for_run
 from tasks.train import carry_out, chosen_share, request_of
 
 RECORD = "arms.json"
@@ -98,14 +100,58 @@ class Study:
         return Library(editions, domain, self.suite, tasks)
 
 
+def check_arms(job: Job) -> None:
+    """Before a refresh that is to be held against arms: of those that are trained, what is known to be wrong by then.
+
+    An arm follows the recipe of its refresh, and none could be put right once that has ended.
+    """
+    for name in job.params.arms.asked:
+        asked = getattr(job.params.arms, name)
+        if isinstance(asked, Trained):
+            target = request_of(job, SHARES.get(name, 0.5))  # no share changes what is looked at here
+            if name == "second_seed":
+                control(name, asked, target, job.params.train, job.folder)
+            check_steps(name, asked, target, job.params.train)
+
+
+def check_steps(name: str, asked: Trained, target: Request, recipe: TrainConfig) -> None:
+    """Whether a run of the arm's own length has room for the schedule. Raises ConfigError where it has not."""
+    if asked.tokens == "same":
+        return
+    used = recipe if name == "scratch" and target.trunk else target.recipe  # random weights have no trunk to go on from
+    steps = asked.tokens // target.step_tokens
+    where = f"params.yaml: arms.{name}.tokens: {asked.tokens:,}"
+    if not steps:
+        raise ConfigError(f"{where}: less than one step of {target.step_tokens:,} tokens; give more, or `same`")
+    try:
+        learning_rate(used.schedule, used.learning_rate, steps, target.step_tokens)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{where}: steps of {target.step_tokens:,} tokens: {steps}, and the arm follows the refresh's own recipe; "
+            f"give more, or `same`\n  {error}"
+        ) from error
+
+
 @task(cache_policy=NO_CACHE)
 def open_study(root: Path, ask: Ask, names: tuple[str, ...]) -> Study:
+    """Of the arms of these names, or those asked for. Raises ConfigError where there is none, or a model is gone."""
+    now, *_ = resolve(root, ask)
+    study = study_of(root, ask, now, now.arms.only(names), "its arms")
+    if not (study.candidate / "config.json").exists():
+        raise ConfigError(
+            f"{study.refresh.name}: the weights of its candidate, which arms are held against, are not at "
+            f"{study.candidate} any more; `ratoon gc` takes those of a version that was not promoted\n"
+            f"  with that refresh's text and parameters `ratoon train` makes them again"
+        )
+    check_weights(study.candidate)
+    return study
+
+
+def study_of(root: Path, ask: Ask, now: Params, asked: ArmsConfig, what: str) -> Study:
     """The last refresh of the line as a job again: its parameters, text and parent, not those of today.
 
-    Raises ConfigError where no arm is asked for, nothing has ended yet, or its text or its models are gone.
+    Raises ConfigError where nothing has ended yet, or the text that `what` would be trained on or the parent is gone.
     """
-    now, *_ = resolve(root, ask)
-    asked = now.arms.only(names)
     layout = Layout(root)
     refresh = latest(layout, now.refresh.line)
     if refresh is None:
@@ -116,8 +162,9 @@ def open_study(root: Path, ask: Ask, names: tuple[str, ...]) -> Study:
     changed = sorted(path for path, md5 in refresh.lineage.editions.items() if hashes.get(path) != md5)
     if changed:
         raise ConfigError(
-            f"{changed[0]}: the text has changed since {refresh.name}, and its arms would be trained on another; "
-            f"run `ratoon refresh` first, or bring its dvc.lock back (git checkout, dvc checkout)"
+            f"{changed[0]}: the text has changed since {refresh.name}, and {what} would be trained on another; "
+            f"run `ratoon refresh` first, or bring that text and its config back: `ratoon restore "
+            f"{refresh.version or 'VERSION'} --into .` (with --force where the present ones are kept nowhere else)"
         )
     job = Job(
         layout=layout,
@@ -130,8 +177,7 @@ def open_study(root: Path, ask: Ask, names: tuple[str, ...]) -> Study:
         editions=refresh.lineage.editions,
         folder=layout.refreshes(now.refresh.line) / pointer["folder"],
     )
-    for model in (job.parent, Path(refresh.verdict.candidate)):
-        check_weights(model)
+    check_weights(job.parent)
     return Study(job, refresh, asked)
 
 
@@ -207,9 +253,11 @@ def reading(study: Study, reader: Reader, plan: Plan) -> Cost:
 def train_and_ask(study: Study, name: str, asked: Trained, folder: Path, run_id: str) -> Arm:
     job, recipe = study.job, study.job.params.train
     target = request_of(job, SHARES.get(name, chosen_share(job)))
+    check_steps(name, asked, target, recipe)
     request = control(name, asked, target, recipe, folder)
     twin = same_request(request, [job.folder / "train", *sorted(job.folder.glob("arms/*/train"))])
     if twin is None:
+        room_for_run(job, folder, name)
         result, _ = carry_out(job, request, f"{name} {request.domain_share:.0%}", run_id)
     else:
         result = records.read(twin / "result.json", Result)

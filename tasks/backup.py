@@ -4,6 +4,7 @@ It may be made while servers run. Databases go first: what is registered after t
 its files. The list of hashes comes last, so that half an archive is known for one.
 """
 
+import errno
 import hashlib
 import io
 import tarfile
@@ -72,7 +73,9 @@ def make(root: Path, out: Path, asked: Request) -> Manifest:
     wanted = [
         databases.of(root, name, dict(asked.given).get(name)) for name in databases.NAMES if name not in asked.without
     ]
-    out.parent.mkdir(parents=True, exist_ok=True)
+    check_place(out)
+    held = {item.name: disk.bytes_of(item.file) if item.file else 0 for item in wanted}
+    disk.room(root, out.parent, sum(held.values()) + max(held.values(), default=0), "the backup of the databases")
     beside = out.with_name(f".{out.name}.new")
     beside.touch(mode=0o600)  # Prefect's database may hold secrets
     try:
@@ -109,6 +112,20 @@ def make(root: Path, out: Path, asked: Request) -> Manifest:
     finally:
         beside.unlink(missing_ok=True)
     return manifest
+
+
+def check_place(out: Path) -> None:
+    """Raises ConfigError where no archive can be written: asked before anything is."""
+    if out.is_dir():
+        raise ConfigError(f"{out}: a folder; name the archive to write in it, such as {out / 'backup.tar'}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise ConfigError(f"{out}: nothing can be written there ({error}); name another file") from error
 
 
 def copy(found: Database, scratch: Path, tar: tarfile.TarFile, files: dict[str, File]) -> bool:

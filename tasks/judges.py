@@ -7,7 +7,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from ratoon import config, records
-from ratoon.config import ConfigError, TrajectoryConfig
+from ratoon.config import ArmsConfig, Ask, ConfigError, TrajectoryConfig
 from ratoon.config.arms import Seeded
 from ratoon.evaluation import judges
 from ratoon.evaluation.judges import Judges
@@ -15,16 +15,24 @@ from ratoon.evaluation.trajectory import Trajectory
 from ratoon.training.controls import control
 from ratoon.training.disk import discard
 from ratoon.training.request import Request
-from tasks.arms import Study
+from tasks.arms import Study, study_of
 from tasks.disk import room
 from tasks.history import followed, kept_models
-from tasks.job import Job
+from tasks.job import Job, resolve
 from tasks.retry import healing
 from tasks.room import kept_bytes
 from tasks.train import carry_out, chosen_share, request_of
 
 RECORD = "judges.json"
 OWN = "the candidate"
+SEED = "seed "  # and its number: what a run is called
+
+
+@task(cache_policy=NO_CACHE)
+def open_judges(root: Path, ask: Ask) -> Study:
+    """The candidate's weights need not be there: seeds begin at its parent, and its own checkpoints were scored."""
+    now, *_ = resolve(root, ask)
+    return study_of(root, ask, now, ArmsConfig(second_seed=Seeded()), "its seeds")
 
 
 def asked_of(study: Study) -> TrajectoryConfig:
@@ -79,17 +87,17 @@ def follow_seed(study: Study, seed: int, parent_run: str | None) -> Trajectory:
     checkpoints, told = checkpoints_of(study), folder / "trajectory.json"
     if not has_saved(folder / "train", checkpoints):
         told.unlink(missing_ok=True)
-        room(job.layout.root, folder, kept_bytes(job, checkpoints), f"seed {seed}")
+        room(job.layout.root, folder, kept_bytes(job, checkpoints), f"{SEED}{seed}")
         target = request_of(job, chosen_share(job))
         request = control("second_seed", Seeded(seed=seed), target, job.params.train, folder)
         recipe = request.recipe.model_copy(update={"checkpoints": checkpoints})
         request = request.model_copy(update={"name": f"{request.name}-{seed}", "recipe": recipe})
-        carry_out(job, request, f"seed {seed}", parent_run)
+        carry_out(job, request, f"{SEED}{seed}", parent_run)
     elif told.exists():
         before = records.read(told, Trajectory)
         if not {*before.steps} <= {0, *kept_models(folder / "train")}:
             return before  # its weights are gone, as `ratoon gc` lets them go; what was measured stands
-    found = followed(job, folder, f"seed {seed}")  # a checkpoint that was scored on these items is not scored again
+    found = followed(job, folder, f"{SEED}{seed}")  # a checkpoint that was scored on these items is not scored again
     records.write(told, found)
     return found
 
@@ -106,11 +114,22 @@ def has_saved(run: Path, checkpoints: int) -> bool:
     return False
 
 
+def seed_of(run: Trajectory) -> int:
+    return int(run.run.removeprefix(SEED))
+
+
 @task(cache_policy=NO_CACHE)
 def conclude_judges(study: Study, measured: list[Trajectory]) -> Judges:
-    own = own_run(study)
+    """Those measured now, and what earlier commands measured that began alike and has no fewer checkpoints."""
+    own, least = own_run(study), min((len(run.steps) for run in measured), default=0)
+    seeds = {seed_of(run): run for run in measured}
+    alike = [own] if own else measured[:1]
+    for path in study.job.folder.glob("judges/seed-*/trajectory.json"):
+        before = records.read(path, Trajectory)
+        if len(before.steps) >= least and judges.parted([*alike, before]) is None:
+            seeds.setdefault(seed_of(before), before)
     found = judges.together(
-        [*([own] if own else []), *measured],
+        [*([own] if own else []), *(seeds[seed] for seed in sorted(seeds))],
         asked_of(study).quality,
         refresh=study.refresh.name,
         line=study.job.line,

@@ -104,11 +104,16 @@ def conclude(
 
 
 def tell(job: Job, refresh: Refresh, links: dict[str, str]) -> None:
+    tell_in(job.folder, refresh, links, report.hub_name(job.base, job.layout.root))
+
+
+def tell_in(folder: Path, refresh: Refresh, links: dict[str, str], known_as: str | None) -> Path:
     """The page, the model card, and the card where a hub and transformers' readers look for it."""
-    report.write(refresh, job.folder / "report.html", links)
-    card = report.write_card(refresh, job.folder, report.hub_name(job.base, job.layout.root))
+    report.write(refresh, folder / "report.html", links)
+    card = report.write_card(refresh, folder, known_as)
     if (model := Path(refresh.verdict.candidate)).is_dir():
         records.write_text(model / tracking.CARD, card.read_text(encoding="utf-8"))
+    return card
 
 
 @healing()

@@ -48,6 +48,8 @@ def restore(root: Path, line: str, version: int, into: Path | None = None, *, fo
     layout = Layout(root)
     origin = of_version(layout, tracking.version_of(line, version))
     folder = (into or layout.state / "restored" / f"{line}-v{version}").resolve()
+    if file := next((place for place in (folder, *folder.parents) if place.is_file()), None):
+        raise ConfigError(f"ratoon restore --into: {file} is a file; name a folder, such as one that is not there yet")
     with dvc_locks.writer(root), objects.opened(root) as store:
         wanted = list(parts(origin, store))
         todo = [one for one in wanted if not one.same(folder / one.path)]

@@ -64,9 +64,14 @@ def sweep_bytes(job: Job) -> int:
 
 def check_train(job: Job) -> None:
     if ended(job.folder / "train") is None:
-        recipe, follow = job.params.train, job.params.assess.trajectory is not None
-        needed = kept_bytes(job, recipe.checkpoints) if follow else run_bytes(job)
-        room(job.layout.root, job.folder, needed, "the target run")
+        room_for_run(job, job.folder, "the target run")
+
+
+def room_for_run(job: Job, place: Path, what: str) -> None:
+    """Of the target's length, which saves what the target saves."""
+    recipe, follow = job.params.train, job.params.assess.trajectory is not None
+    needed = kept_bytes(job, recipe.checkpoints) if follow else run_bytes(job)
+    room(job.layout.root, place, needed, what)
 
 
 def run_bytes(job: Job) -> int:

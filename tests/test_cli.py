@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -188,3 +189,11 @@ def test_sigterm_ends_a_command_as_ctrl_c_does_and_says_so(tmp_path):
     assert out == "saved\n"
     assert "the same command goes on from there" in said
     assert process.returncode == 143
+
+
+@pytest.mark.parametrize(("decision", "code"), [("promote", 0), ("refuse", 3), ("ask", 4)])
+def test_assess_ends_with_the_code_of_its_verdict(decision, code, monkeypatch, capsys):
+    answer = {"decision": decision, "promoted": decision == "promote", "reasons": "so it is"}
+    monkeypatch.setattr("ratoon.commands.run_flow", lambda *asked: SimpleNamespace(result=lambda: answer))
+    assert cli.main(["--root", str(ROOT), "assess"]) == code
+    assert decision in capsys.readouterr().out

@@ -28,17 +28,25 @@ class Judges(Record):
         return tuple(each.task for each in self.qualities if each.use == "gate")
 
 
-def together(runs: Sequence[Trajectory], asked: QualityConfig, *, refresh: str, line: str, parent: str) -> Judges:
-    """Raises ConfigError where the runs did not start alike: their parent's scores differ, so it is not the same."""
+def parted(runs: Sequence[Trajectory]) -> tuple[str, str, str] | None:
+    """A task at which two runs, named, did not begin at the same score; None: all began alike."""
     first, *others = runs
+    begun = {curve.task: curve.values[0] for curve in first.curves}
     for run in others:
         for curve in run.curves:
-            same = next((one for one in first.curves if one.task == curve.task), None)
-            if same is None or (same.values[0] != curve.values[0]):
-                raise ConfigError(
-                    f"{curve.task}: {first.run} and {run.run} did not begin at the same score, so they are of another "
-                    f"parent or of other items; remove the older one's folder below judges/ and measure it again"
-                )
+            if begun.get(curve.task) != curve.values[0]:
+                return curve.task, first.run, run.run
+    return None
+
+
+def together(runs: Sequence[Trajectory], asked: QualityConfig, *, refresh: str, line: str, parent: str) -> Judges:
+    """Raises ConfigError where the runs did not start alike: their parent's scores differ, so it is not the same."""
+    if apart := parted(runs):
+        task, one, other = apart
+        raise ConfigError(
+            f"{task}: {one} and {other} did not begin at the same score, so they are of another parent or of other "
+            f"items; remove the older one's folder below judges/ and measure it again"
+        )
     found = qualities(runs, asked)
     return Judges(
         refresh=refresh, line=line, parent=parent, runs=tuple(run.run for run in runs), asked=asked, qualities=found

@@ -165,7 +165,13 @@ def version_of(line: str, version: int) -> Version:
 
 def version_path(line: str, version: int) -> Path:
     """The directory of a version's weights. Raises ConfigError if the version or the directory is not there."""
-    path = version_of(line, version).path
+    found = version_of(line, version)
+    path, removed = found.path, found.tags.get("weights")  # retention.py writes it
+    if not (path / "config.json").exists() and removed:
+        raise ConfigError(
+            f"{line} version {version}: its weights were {removed}, from {path}; name another version, bring them back "
+            f"from a backup, or train again on its text, which `ratoon restore {version}` brings back"
+        )
     if not (path / "config.json").exists():
         raise ConfigError(
             f"{line} version {version}: its weights are not at {path}; "

@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as parquet
@@ -16,7 +17,7 @@ from training_text import pack_rows, training_texts, write_training
 import tasks.arms
 import tasks.history
 import tasks.train
-from ratoon import records
+from ratoon import config, records
 from ratoon.config import Ask, Benchmark, ConfigError, QualityConfig, TrajectoryConfig
 from ratoon.evaluation import gate, harness, paired, prompts, suite
 from ratoon.evaluation.judges import Judges, together
@@ -25,10 +26,11 @@ from ratoon.records import Lineage, Refresh
 from ratoon.report import judges as page
 from ratoon.training.request import Request, Result
 from ratoon.training.run import train
-from tasks.arms import conclude_arms, measure, open_study
+from tasks import disk
+from tasks.arms import check_arms, conclude_arms, measure, open_study
 from tasks.arms_estimate import estimate
 from tasks.assess import candidate_of, score_one
-from tasks.judges import conclude_judges, follow_seed, seeds_of
+from tasks.judges import conclude_judges, follow_seed, open_judges, seeds_of
 from tasks.train import request_of
 
 ROOT = Path(__file__).parents[2]
@@ -299,11 +301,45 @@ def test_an_estimate_runs_nothing_and_knows_what_is_there(project, tracked):
     assert not study.folder("scratch").exists()
 
 
+def test_an_arm_too_short_for_the_schedule_is_refused_by_its_own_key(project):
+    step = 4 * ROW
+    for name in ("domain_only", "scratch"):
+        for tokens, why in ((step - 1, f"less than one step of {step} tokens"), (2 * step, "warm-up in a run of 2")):
+            asked = {**PARAMS, "arms": {name: {"tokens": tokens}}}
+            (project / "params.yaml").write_text(yaml.safe_dump(asked))
+            study = open_study.fn(project, Ask(), ())
+            job = dataclasses.replace(study.job, params=config.load(project))
+            for ask in (partial(check_arms, job), partial(measure.fn, study, name, None)):
+                with pytest.raises(ConfigError, match=rf"params.yaml: arms.{name}.tokens: [\d,]+: (.|\n)*{why}"):
+                    ask()
+            assert not study.folder(name).exists()
+
+
 def test_text_that_has_changed_since_is_refused(project):
     lock = project / "dvc.lock"
     lock.write_text(lock.read_text().replace("'1'", "'2'"))
-    with pytest.raises(ConfigError, match="data/clean/code: the text has changed since ratoon-tiny 2026"):
+    for ask, what in ((partial(open_study.fn, names=("retrieved",)), "arms"), (open_judges.fn, "seeds")):
+        why = (
+            f"data/clean/code: the text has changed since ratoon-tiny 2026, and its {what} would be trained on another"
+        )
+        with pytest.raises(ConfigError, match=rf"{why}; .*`ratoon restore 1 --into \.`"):
+            ask(project, Ask())
+
+
+def test_without_the_candidates_weights_arms_say_how_to_make_them_and_judges_go_on(project):
+    study = open_judges.fn(project, Ask())
+    kept = study.job.folder / "refresh.json"
+    kept.write_text(kept.read_text().replace(str(study.candidate), str(study.candidate.with_name("removed"))))
+    with pytest.raises(ConfigError, match=r"ratoon gc(.|\n)*`ratoon train` makes them again"):
         open_study.fn(project, Ask(), ("retrieved",))
+    assert run_judges(project, 1)[1].runs == ("seed 1",)
+
+
+def test_an_arm_and_its_checkpoints_are_asked_room_for_before_it_is_trained(project, monkeypatch):
+    monkeypatch.setattr(disk, "free", lambda place: 1000)
+    monkeypatch.setattr(tasks.train, "supervise", None)
+    with pytest.raises(ConfigError, match=r"domain_only needs about .* lies, and .* are free; nothing was begun"):
+        run_arms(project, "domain_only")
 
 
 def test_without_a_refresh_it_is_told_what_to_run(project):
@@ -379,7 +415,7 @@ def test_an_arm_is_scored_by_the_runner_that_scored_the_candidate(project, monke
 
 
 def run_judges(root, *seeds):
-    study = open_study.fn(root, Ask(), ("second_seed",))
+    study = open_judges.fn(root, Ask())
     return study, conclude_judges.fn(study, [follow_seed.fn(study, seed, None) for seed in seeds_of(study, seeds)])
 
 
@@ -401,10 +437,18 @@ def test_seeds_start_alike_and_say_together_which_tasks_may_judge(project, track
     monkeypatch.setattr(tasks.train, "supervise", None)  # what is there is not trained again
     monkeypatch.setattr(tasks.history.harness, "score", only_recall)
     assert run_judges(project, 1, 2, 3)[1] == found
+    assert run_judges(project, 2)[1] == found  # what earlier commands measured counts too
+    # A run that did not begin alike is of other items, and one of fewer checkpoints tells less: each is left out.
+    other, few = (folder / "judges" / f"seed-{seed}" / "trajectory.json" for seed in (1, 3))
+    begun = [each.model_copy(update={"values": (9.0, *each.values[1:])}) for each in runs[0].curves]
+    records.write(other, runs[0].model_copy(update={"curves": tuple(begun)}))
+    cut = [each.model_copy(update={"values": each.values[:2]}) for each in runs[2].curves]
+    records.write(few, runs[2].model_copy(update={"steps": runs[2].steps[:2], "curves": tuple(cut)}))
+    assert run_judges(project, 2)[1].runs == ("seed 2",)
 
 
 def test_a_seed_saves_as_many_checkpoints_as_noise_is_told_by_whatever_the_refresh_saved(project):
-    study = open_study.fn(project, Ask(), ("second_seed",))
+    study = open_judges.fn(project, Ask())
     place = study.job.folder / "judges" / "seed-1" / "train"
     asked = study.job.params.train.checkpoints
     assert asked < QualityConfig().last
@@ -428,7 +472,7 @@ def test_a_seed_saves_as_many_checkpoints_as_noise_is_told_by_whatever_the_refre
 
 
 def test_the_candidates_own_checkpoints_count_where_they_are_enough(project):
-    study = open_study.fn(project, Ask(), ("second_seed",))
+    study = open_judges.fn(project, Ask())
     assess = study.job.params.assess.model_copy(update={"trajectory": TrajectoryConfig()})
     params = study.job.params.model_copy(update={"assess": assess})
     study = dataclasses.replace(study, job=dataclasses.replace(study.job, params=params))
@@ -446,7 +490,7 @@ def only_recall(model, tests, out, **settings):
 
 
 def test_the_candidates_own_seed_and_a_seed_twice_are_no_further_runs(project):
-    study = open_study.fn(project, Ask(), ("second_seed",))
+    study = open_judges.fn(project, Ask())
     with pytest.raises(ConfigError, match="0 is the seed the candidate was trained with; give others, such as 1"):
         seeds_of(study, (1, 0))
     with pytest.raises(ConfigError, match="1 1: each seed is one run"):

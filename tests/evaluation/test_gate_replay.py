@@ -149,6 +149,11 @@ def test_scores_that_are_damaged_missing_or_of_other_items_refuse(folder):
     assert "not scored on the same items: 24 and 23 items" in decide(folder).reasons[0]
 
 
+def test_a_folder_in_place_of_a_policy_is_a_letter(folder, capsys):
+    assert main(["gate", str(folder.parent), "--params", str(folder)]) == 2
+    assert f"ratoon gate --params: {folder} is a folder; name the file in it" in capsys.readouterr().err
+
+
 def test_a_refresh_from_before_the_gate_kept_its_question_is_told_what_to_do(folder, capsys):
     (folder / replay.QUESTION).unlink()
     assert main(["gate", str(folder.parent)]) == 2

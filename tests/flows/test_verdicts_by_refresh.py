@@ -233,6 +233,59 @@ def test_arms_that_are_asked_for_later_stand_on_the_page_and_the_card(refreshed)
     assert tracking.champion("better").version == found.champion
 
 
+def test_a_report_made_again_has_the_links_and_the_card_it_had(refreshed, monkeypatch, capsys):
+    from ratoon.cli import main
+
+    def lost(refresh):
+        raise ConnectionError("nobody answers")
+
+    found = refreshed("reported")
+    card, page = Path(found.verdict["candidate"]) / "README.md", found.folder / "report.html"
+    said = card.read_text()
+    card.unlink()
+    monkeypatch.setattr("tasks.promote.links_of", lambda refresh: {"MLflow: refresh": "http://mlflow/run"})
+    assert main(["report"]) == 0
+    assert "http://mlflow/run" in page.read_text()
+    assert card.read_text() == said
+    monkeypatch.setattr("tasks.promote.links_of", lost)
+    assert main(["report"]) == 0
+    assert "http://mlflow/run" not in page.read_text()
+
+
+def test_an_arm_that_fails_after_the_verdict_is_told_and_the_verdict_stands(refreshed, monkeypatch, capsys):
+    import flows.refresh
+    from ratoon.config import ConfigError
+
+    def broken(*asked):
+        order.append("arms")
+        raise ConfigError("no room for an arm")
+
+    order = []
+    monkeypatch.setenv("RATOON_LIVE", "1")
+    monkeypatch.setattr("flows.arms.measure", broken)
+    monkeypatch.setattr(flows.refresh.announce, "verdict", lambda *told: order.append("verdict"))
+    found = refreshed("unarmed", arms={"few_shot": {}})
+    assert order == ["verdict", "arms"]
+    assert found.message.startswith("unarmed version 1 promoted")
+    assert found.champion == 1
+    said = capsys.readouterr().err
+    assert "note: the verdict stands, and not all arms were measured; `ratoon arms` goes on with them: no room" in said
+
+
+def test_arms_that_cannot_be_trained_are_refused_before_anything_is(refreshed, project):
+    step = 16 * ROW
+    for wrong, why in (
+        (
+            {"domain_only": {"tokens": 2 * step}},
+            f"arms.domain_only.tokens: {2 * step:,}: steps of {step:,} tokens: 2, ",
+        ),
+        ({"second_seed": {"seed": 0}}, "arms.second_seed.seed: 0, and the candidate was trained with train.seed 0"),
+    ):
+        with pytest.raises(AssertionError, match=why):
+            refreshed("early", arms=wrong)
+    assert not list((project.root / ".ratoon" / "refreshes" / "early").glob("*/train"))
+
+
 def test_a_model_of_domain_text_alone_is_refused_for_what_it_forgot(refreshed):
     found = refreshed("forgetful", choose={"ratio": 1.0})
     assert found.verdict["decision"] == "refuse"

@@ -45,6 +45,9 @@ def test_a_version_points_to_weights_that_stay_where_they_are(run_id, tmp_path):
     shutil.rmtree(folder)
     with pytest.raises(ConfigError, match=r"pointed version 1: its weights are not at .*; bring the directory back"):
         tracking.version_path("pointed", 1)
+    tracking.tag("pointed", 1, {"weights": "removed by ratoon gc 2026-11-21"})
+    with pytest.raises(ConfigError, match=r"version 1: its weights were removed by ratoon gc 2026-11-21, from .*/m; "):
+        tracking.version_path("pointed", 1)
     with pytest.raises(ConfigError, match="pointed: no version 7; there are 1"):
         tracking.version_path("pointed", 7)
 

@@ -284,6 +284,24 @@ def test_a_backup_that_is_damaged_cut_short_or_reaches_outside_is_refused_and_no
     assert (root / "params.yaml").read_text() == "changed: since\n"
 
 
+def test_where_nothing_can_be_written_is_told_before_anything_is(copy, tmp_path, monkeypatch):
+    root, _ = copy
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match=r"ratoon restore --into: .*/file is a file; name a folder"):
+        restore(root, "line", 1, tmp_path / "file" / "below")
+    monkeypatch.setattr(databases, "copy", None)
+    (tmp_path / "folder").mkdir()
+    for place, why in (("folder", "a folder; name the archive"), ("file/b.tar", "nothing can be written there")):
+        with pytest.raises(ConfigError, match=why):
+            backup.make(root, tmp_path / place, backup.Request())
+    with pytest.raises(ConfigError, match=r"/proc/x/y\.tar: nothing can be written there"):
+        backup.make(root, Path("/proc/x/y.tar"), backup.Request())
+    monkeypatch.setattr(disk, "free", lambda place: disk.SPARE_BYTES + 1000)
+    with pytest.raises(ConfigError, match=r"the backup of the databases needs about .* nothing was begun"):
+        backup.make(root, tmp_path / "folder" / "b.tar", backup.Request())
+    assert not list((tmp_path / "folder").iterdir())
+
+
 def test_what_does_not_fit_is_refused_with_what_is_needed_free_and_would_be_freed(copy, monkeypatch):
     root, _ = copy
     monkeypatch.setattr(disk, "free", lambda path: 70_000_000)

@@ -16,7 +16,7 @@ from ratoon.laws.decision.goals import Stakes
 from ratoon.laws.decision.regret import regrets
 from ratoon.laws.design.posterior import DRAWS, Posterior, posterior
 from ratoon.laws.design.rows import Rows
-from ratoon.laws.form import Array, Form, Mask, count_levels
+from ratoon.laws.form import Array, Form, Mask, count_levels, count_shares
 from ratoon.laws.tables.table import own_share
 
 SHARES = share_grid(0.01, 0.99)  # a decision may fall on
@@ -184,7 +184,7 @@ def _misfit(rows: Rows, forms: Sequence[Form], kept: Mask, params: float, seed: 
     sizes = np.unique(runs.params)
     own = (runs.params == sizes[np.abs(np.log(sizes / params)).argmin()]) & (runs.own > 0)
     held, left = own & ~kept & ~rows.loose.any(axis=1), own & kept  # a former sweep's level cannot be foreseen
-    if not held.any() or count_levels(runs.own[left]) < 3 or count_levels(runs.tokens[left]) < 2:
+    if not held.any() or count_shares(runs.own[left]) < 3 or count_levels(runs.tokens[left]) < 2:
         return 0.0
     longest = float(runs.tokens.max())
     before = posterior(
