@@ -272,6 +272,53 @@ def test_the_stage_of_planted_dynamics_is_that_of_brute_force_on_the_truth(check
     assert "schedule" in told(capsys, *question)
 
 
+@pytest.fixture(scope="module")
+def grown(folder, checkpoints):
+    """Checkpoints of three sizes, each of a parent of its own."""
+    with open(checkpoints, newline="") as file:
+        rows = list(csv.DictReader(file))
+    moved = [
+        {
+            **row,
+            "params": size,
+            "run": f"{size:g} {row['run']}",
+            "S1pt": float(row["S1pt"]) * stretch,
+            **{name: float(row[name]) + shift for name in ("general_loss", "domain_loss")},
+        }
+        for size, shift, stretch in ((1e8, 0.1, 1.0), (2e8, 0.05, 1.5), (4e8, 0.0, 2.0))
+        for row in rows
+    ]
+    return write(folder / "grown.csv", moved)
+
+
+def test_the_parent_of_a_stage_is_that_of_the_size_asked_about(grown, capsys):
+    question = ["choose", "stage", grown, "--peaks", "1e-4", "--steps", "400", "--schedules", "constant", "--set", FAST]
+    start = float(ON_OLD.loss(*BEFORE, 0.0, 0.0))
+    for size, shift, stretch in (("1e8", 0.1, 1.0), ("4e8", 0.0, 2.0)):
+        choice = found(capsys, *question, "--target", f"N={size}", "--tolerance", "20%")
+        assert choice["parent_general"] == pytest.approx(start + shift, abs=1e-6)
+        assert choice["best"]["parent"].startswith(f"S1pt={float(BEFORE.S1) * stretch:.4g},")
+    said = asked(capsys, *question, "--target", "N=3e8", code=cli.WRONG).err
+    assert "no general loss of the parent of 300,000,000 parameters; add a row with S1cpt 0, or pass --pa" in said
+
+
+@pytest.mark.parametrize(
+    ("parent", "letter"),
+    [
+        ("general=22,domain=20", "parent_general is 22, worse than guessing from any vocabulary"),
+        ("general=nan", "parent_general is nan; expected its held-out loss in nats per token"),
+        ("general=-3", "parent_general is -3"),
+        ("general=0,domain=2", "parent_general is 0"),
+        ("general={in_bits}", "1/ln 2 times what its own rows say"),
+    ],
+)
+@pytest.mark.parametrize("goal", ["ceiling", "weighted"])
+def test_a_parent_of_a_stage_in_another_unit_is_refused_with_the_conversion(checkpoints, parent, letter, goal, capsys):
+    told_ = parent.format(in_bits=float(ON_OLD.loss(*BEFORE, 0.0, 0.0)) / np.log(2))
+    question = ["choose", "stage", checkpoints, "--peaks", "1e-4", "--steps", "400", "--goal", goal, "--set", FAST]
+    assert letter in asked(capsys, *question, "--parent", told_, code=cli.WRONG).err
+
+
 # ---------------------------------------------------------------- many domains
 
 DOMAINS, TEXTS = ("mix_web", "mix_code", "mix_books"), ("loss_prose", "loss_python")

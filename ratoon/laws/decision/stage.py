@@ -14,6 +14,7 @@ import numpy as np
 from ratoon.config import ChooseConfig, ConfigError, Role
 from ratoon.laws.decision.goals import Stakes
 from ratoon.laws.decision.joint import Schedule, Space, Stage, best_stage
+from ratoon.laws.decision.sizes import SAME
 from ratoon.laws.equations import dynamics
 from ratoon.laws.equations.dynamics import MILLION, Dynamics, Sums
 from ratoon.laws.fitting.fit import Fit, fit
@@ -21,6 +22,7 @@ from ratoon.laws.fitting.folds import Fold
 from ratoon.laws.fitting.runs import Runs
 from ratoon.laws.form import count_levels
 from ratoon.laws.intervals.forecast import bootstrap
+from ratoon.laws.tables.nats import refuse_told_unit
 from ratoon.laws.tables.runtable import RunTable
 
 SUMS = ("S1pt", "S2pt", "S1cpt", "S2cpt")
@@ -51,15 +53,17 @@ def choose_stage(
     """The stage that meets config.goal, over the shares that the table spans.
 
     params  of the model asked about; none: the largest of the table. The parent's losses are those told, or the mean
-            of the rows at S1cpt = 0. Raises ConfigError where a column is missing, or no stage keeps the ceiling.
+            of its size's rows at S1cpt = 0
+
+    Raises ConfigError where a column is missing, or no stage keeps the ceiling.
     """
     _refuse_missing(table)
     size = params if params is not None else float(table.inputs["N"].max()) if "N" in table.inputs else MILLION
-    known = {role: _parent(table, role, parent or {}) for role in get_args(Role)}
+    known = {role: _parent(table, role, size, parent or {}) for role in get_args(Role)}
     stakes = Stakes(known["general"], known["domain"], config)
     fitted = {role: _fitted(table, role, config) for role in get_args(Role)}
     laws = list(zip(*(_drawn(table, role, fitted[role], config) for role in get_args(Role)), strict=True))
-    space = Space(peaks, steps, _shares(table), schedules, _parents(table))
+    space = Space(peaks, steps, _shares(table), schedules, _parents(table, size))
     goal = _goal(stakes)
     return StageChoice(
         best=best_stage(laws, space, params=size, **goal),
@@ -112,20 +116,32 @@ def _shares(table: RunTable) -> Sequence[float]:
     return tuple(found.tolist())
 
 
-def _parents(table: RunTable) -> dict[str, Sums]:
-    pairs = np.unique(np.stack([table.inputs["S1pt"], table.inputs["S2pt"]], axis=1), axis=0)
-    return {f"S1pt={S1:.4g}, S2pt={S2:.4g}": Sums(S1, S2) for S1, S2 in pairs}
+def _parents(table: RunTable, params: float) -> dict[str, Sums]:
+    """Those of the size nearest to `params`: a model of another size cannot be continued as this one."""
+    pairs = np.stack([table.inputs["S1pt"], table.inputs["S2pt"]], axis=1)
+    if "N" in table.inputs:
+        away = np.abs(np.log(table.inputs["N"] / params))
+        pairs = pairs[away <= away.min() + np.log(SAME)]
+    return {f"S1pt={S1:.4g}, S2pt={S2:.4g}": Sums(S1, S2) for S1, S2 in np.unique(pairs, axis=0)}
 
 
-def _parent(table: RunTable, role: Role, told: Mapping[Role, float]) -> float:
+def _parent(table: RunTable, role: Role, params: float, told: Mapping[Role, float]) -> float:
+    """As told, where that is in the unit of the parent's own rows; else the mean of these."""
+    start, sizes = table.inputs["S1cpt"] == 0, table.inputs.get("N")
+    if sizes is not None:
+        start = start & (np.abs(np.log(sizes / params)) <= np.log(SAME))
+    losses = table.losses[role][start & ~np.isnan(table.losses[role])]
+    own = float(losses.mean()) if len(losses) else None
     if role in told:
+        refuse_told_unit(role, told[role], own)
         return told[role]
-    start = table.losses[role][table.inputs["S1cpt"] == 0]
-    if not len(start) or np.isnan(start).all():
+    if own is None:
+        of_size = "" if sizes is None else f" of {params:,.0f} parameters"
         raise ConfigError(
-            f"{table.sheet.where}: no {role} loss of the parent; add a row with S1cpt 0, or pass --parent-{role}"
+            f"{table.sheet.where}: no {role} loss of the parent{of_size}; add a row with S1cpt 0, or pass "
+            f"--parent-{role}"
         )
-    return float(np.nanmean(start))
+    return own
 
 
 def _rows(table: RunTable, role: Role) -> tuple[Runs, tuple[str, ...]]:
