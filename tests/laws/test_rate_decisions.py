@@ -206,3 +206,29 @@ def test_a_narrow_sweep_is_a_surface_all_the_same():
     share, rate = np.array(list(itertools.product((0.4, 0.41, 0.42), (1e-4, 1.1e-4, 1.2e-4)))).T
     found = fit(almr.FORM, {"r": share, "lr": rate}, OLD.loss(share, rate))
     np.testing.assert_allclose(found.loss(0.405, 1.15e-4), OLD.loss(0.405, 1.15e-4), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("params", "tokens", "letter", "warning"),
+    [
+        (
+            10**9,
+            10**11,
+            r"100,000,000,000 tokens are 50\.0 times the longest run",
+            "extrapolates beyond 10 times the lon",
+        ),
+        (
+            10**9,
+            10**6,
+            r"1,000,000 tokens are 1/2,000\.0 of the shortest run",
+            "extrapolates below 1/10 of the shortest",
+        ),
+        (10**12, 10**9, "parameters are 1000.0 times the largest model run", "extrapolates beyond 4 times the largest"),
+    ],
+)
+def test_a_rate_for_a_target_far_from_the_runs_is_told_only_on_demand(params, tokens, letter, warning):
+    asked = {"params_non_embedding": params, "tokens": tokens, "parent_general": 2.65, "parent_domain": 2.4}
+    with pytest.raises(ConfigError, match=letter + ".*set choose.extrapolate to true"):
+        choose_rate(rate_sweep(), **asked, config=ChooseConfig(bootstrap=50))
+    found = choose_rate(rate_sweep(), **asked, config=ChooseConfig(bootstrap=50, extrapolate=True))
+    assert any(line.startswith(warning) for line in found.warnings)

@@ -12,8 +12,9 @@ from typing import get_args
 import numpy as np
 
 from ratoon.config import ChooseConfig, ConfigError, Role
+from ratoon.laws.decision.believe import Far, far, refuse_unasked
 from ratoon.laws.decision.goals import Stakes
-from ratoon.laws.decision.joint import Schedule, Space, Stage, best_stage
+from ratoon.laws.decision.joint import Schedule, Space, Stage, best_stage, check, ends_of
 from ratoon.laws.decision.sizes import SAME
 from ratoon.laws.equations import dynamics
 from ratoon.laws.equations.dynamics import MILLION, Dynamics, Sums
@@ -65,14 +66,62 @@ def choose_stage(
     laws = list(zip(*(_drawn(table, role, fitted[role], config) for role in get_args(Role)), strict=True))
     space = Space(peaks, steps, _shares(table), schedules, _parents(table, size))
     goal = _goal(stakes)
+    check(laws, space, goal["weight"])
+    distant = _far(table, space, size, config)
+    refuse_unasked([one.letter for one in distant], config)
+    best, each = best_stage(laws, space, params=size, **goal), _each(laws[:1], space, size, goal)
+    for one in (best, *each):
+        _refuse_impossible(one, stakes)
     return StageChoice(
-        best=best_stage(laws, space, params=size, **goal),
-        each=tuple(_each(laws[:1], space, size, goal)),
+        best=best,
+        each=tuple(each),
         parent_general=stakes.general,
         parent_domain=stakes.domain,
         unseen_error={role: one.unseen_error for role, one in fitted.items()},
-        warnings=(*table.notes, *(f"dynamics ({role}): {x}" for role, one in fitted.items() for x in one.reasons)),
+        warnings=(
+            *table.notes,
+            *(one.warning for one in distant),
+            *_beyond_peaks(table, best),
+            *(f"dynamics ({role}): {x}" for role, one in fitted.items() for x in one.reasons),
+        ),
     )
+
+
+def _far(table: RunTable, space: Space, params: float, config: ChooseConfig) -> list[Far]:
+    """What of the stages looked at no law has been checked at: their size, and the sums of their learning rates."""
+    found = []
+    if "N" in table.inputs:
+        runs = Runs.gather({"N": table.inputs["N"]}, table.losses["general"])
+        found += far(runs, config, {"N": params})
+    asked = np.abs(ends_of(space)).max(axis=(0, 1, 2))
+    for name, most in zip(("S1cpt", "S2cpt"), asked.tolist(), strict=True):
+        ran = float(np.abs(table.inputs[name]).max())
+        if most > config.far_tokens * ran > 0:
+            letter = (
+                f"{name} of the stages looked at is up to {most:.3g}, {most / ran:.1f} times that of the runs "
+                f"({ran:.3g}), and beyond {config.far_tokens:g} times no law has been checked: look at lower peaks or "
+                f"fewer steps, or run such a stage"
+            )
+            found.append(Far(letter, f"extrapolates beyond {config.far_tokens:g} times the runs' {name} ({ran:.3g})"))
+    return found
+
+
+def _beyond_peaks(table: RunTable, best: Stage) -> list[str]:
+    tried = float(table.inputs["lr"].max()) if "lr" in table.inputs else np.inf
+    if best.peak.value <= tried * SAME:
+        return []
+    return [f"extrapolates beyond the largest peak learning rate run ({tried:g})"]
+
+
+def _refuse_impossible(found: Stage, stakes: Stakes) -> None:
+    ends = {"general": stakes.general + found.general, "domain": stakes.domain + found.domain}
+    for role, loss in ends.items():
+        if loss <= 0:
+            raise ConfigError(
+                f"at peak {found.peak.value:g} and {found.steps.value:,.0f} steps ({found.schedule}) the law gives a "
+                f"{role} loss of {loss:.4f} nats, and no loss is at or below 0: it says nothing so far from the runs. "
+                f"Look at lower peaks or fewer steps"
+            )
 
 
 def _goal(stakes: Stakes) -> dict[str, float]:
