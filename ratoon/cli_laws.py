@@ -116,7 +116,7 @@ def choose(verb: Command) -> None:
         verb.question("allocate", commands_choose.allocate, "compute: how large a model, how many tokens", ALLOCATE)
     )
     rate = verb.question("rate", commands_choose.rate, "share and peak learning rate, from a sweep of both", RATE)
-    of_runs(rate, "target", "tolerance", "goal", "weight", "parent", "set")
+    of_runs(rate, "target", "tolerance", "goal", "weight", "parent", "set", "extrapolate")
     stage(verb.question("stage", commands_choose.stage, "schedule, peak rate, steps and share together", STAGE))
     mixture(verb.question("mixture", commands_choose.mixture, "the shares of many domains at once", MIXTURE))
     transfer(verb.question("transfer", commands_choose.transfer, "a domain nobody has swept, from a probe", TRANSFER))
@@ -136,7 +136,7 @@ def allocate(verb: Command) -> None:
 
 
 def stage(verb: Command) -> None:
-    of_runs(verb, "target", "tolerance", "goal", "weight", "parent", "set")
+    of_runs(verb, "target", "tolerance", "goal", "weight", "parent", "set", "extrapolate")
     verb.add_argument("--peaks", required=True, metavar="RATE,...", help="peak learning rates to look at")
     verb.add_argument("--steps", required=True, metavar="COUNT,...", help="lengths to look at")
     known = "constant,cosine,wsd"
@@ -160,12 +160,13 @@ def mixture(verb: Command) -> None:
 
 
 def transfer(verb: Command) -> None:
+    verb.set_defaults(**dict.fromkeys(DECIDING))
     verb.add_argument("runs", type=Path, metavar="RUNS", help="runs of the swept domains")
     verb.add_argument(
         "--probes", required=True, type=Path, metavar="FILE", help="every domain's first percent of a run"
     )
     verb.add_argument("--new", required=True, metavar="NAME", help="the domain asked about, as its probe names it")
-    for name in ("columns", "target"):
+    for name in ("columns", "target", "extrapolate"):
         option(verb, name)
     as_json(verb)
 

@@ -74,7 +74,7 @@ def rate(asked: argparse.Namespace, root: Path | None) -> int:
     if "lr" not in table.inputs:
         raise ConfigError(f"{table.sheet.where}: no peak learning rate; {table.ask('lr')}")
     observations = table.observations()
-    params, _ = round_target(table, target_of(asked))
+    params, tokens = round_target(table, target_of(asked))
     known = parents(observations, params, parent_of(asked))
     found = choose_rate(
         observations,
@@ -82,6 +82,7 @@ def rate(asked: argparse.Namespace, root: Path | None) -> int:
         parent_general=known["general"],
         parent_domain=known["domain"],
         config=config,
+        tokens=tokens,
     )
     return say(asked, found, laws_answers.rate(found))
 
@@ -173,6 +174,7 @@ def transfer(asked: argparse.Namespace, root: Path | None) -> int:
         asked.new,
         columns=parse_columns(asked.columns),
         target=target_of(asked),
+        config=config_of(asked, root),
     )
     return say(asked, found, laws_answers.newcomer(found))
 

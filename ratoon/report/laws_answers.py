@@ -150,12 +150,12 @@ def newcomer(found: Newcomer) -> str:
     ]
     if found.own_runs:
         lines += entry("level", f"{found.level:+.4f} nats, by {found.own_runs} runs of its own")
-    rows = [[f"{share:.2f}", f"{loss:.4f}"] for share, loss in zip(found.shares, found.losses, strict=True)]
+    rows = [[f"{share:.3g}", f"{loss:.4f}"] for share, loss in zip(found.shares, found.losses, strict=True)]
     head = ["its share", "loss"]
     if found.intervals is not None:
         head.append("90%")
         rows = [[*row, f"{one.low:.3f} to {one.high:.3f}"] for row, one in zip(rows, found.intervals, strict=True)]
-    return _page(lines, table(head, rows), ())
+    return _page(lines, table(head, rows), found.warnings)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = ()) -> str:

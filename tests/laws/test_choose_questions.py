@@ -273,6 +273,64 @@ def test_the_stage_of_planted_dynamics_is_that_of_brute_force_on_the_truth(check
     assert "schedule" in told(capsys, *question)
 
 
+@pytest.fixture(scope="module")
+def grown(folder, checkpoints):
+    """Checkpoints of three sizes, each of a parent of its own."""
+    with open(checkpoints, newline="") as file:
+        rows = list(csv.DictReader(file))
+    moved = [
+        {
+            **row,
+            "params": size,
+            "run": f"{size:g} {row['run']}",
+            "S1pt": float(row["S1pt"]) * stretch,
+            **{name: float(row[name]) + shift for name in ("general_loss", "domain_loss")},
+        }
+        for size, shift, stretch in ((1e8, 0.1, 1.0), (2e8, 0.05, 1.5), (4e8, 0.0, 2.0))
+        for row in rows
+    ]
+    return write(folder / "grown.csv", moved)
+
+
+def test_the_parent_of_a_stage_is_that_of_the_size_asked_about(grown, capsys):
+    question = ["choose", "stage", grown, "--peaks", "1e-4", "--steps", "400", "--schedules", "constant", "--set", FAST]
+    start = float(ON_OLD.loss(*BEFORE, 0.0, 0.0))
+    for size, shift, stretch in (("1e8", 0.1, 1.0), ("4e8", 0.0, 2.0)):
+        choice = found(capsys, *question, "--target", f"N={size}", "--tolerance", "20%")
+        assert choice["parent_general"] == pytest.approx(start + shift, abs=1e-6)
+        assert choice["best"]["parent"].startswith(f"S1pt={float(BEFORE.S1) * stretch:.4g},")
+    said = asked(capsys, *question, "--target", "N=3e8", code=cli.WRONG).err
+    assert "no general loss of the parent of 300,000,000 parameters; add a row with S1cpt 0, or pass --pa" in said
+
+
+@pytest.mark.parametrize(
+    ("parent", "letter"),
+    [
+        ("general=22,domain=20", "parent_general is 22, worse than guessing from any vocabulary"),
+        ("general=nan", "parent_general is nan; expected its held-out loss in nats per token"),
+        ("general=-3", "parent_general is -3"),
+        ("general=0,domain=2", "parent_general is 0"),
+        ("general={in_bits}", "1/ln 2 times what its own rows say"),
+    ],
+)
+@pytest.mark.parametrize("goal", ["ceiling", "weighted"])
+def test_a_parent_of_a_stage_in_another_unit_is_refused_with_the_conversion(checkpoints, parent, letter, goal, capsys):
+    told_ = parent.format(in_bits=float(ON_OLD.loss(*BEFORE, 0.0, 0.0)) / np.log(2))
+    question = ["choose", "stage", checkpoints, "--peaks", "1e-4", "--steps", "400", "--goal", goal, "--set", FAST]
+    assert letter in asked(capsys, *question, "--parent", told_, code=cli.WRONG).err
+
+
+def test_stages_far_beyond_those_run_are_refused(checkpoints, capsys):
+    question = ["choose", "stage", checkpoints, "--steps", "1600", "--set", FAST, "--tolerance", "50%"]
+    said = asked(capsys, *question, "--peaks", "1", code=cli.WRONG).err
+    assert "S1cpt of the stages looked at is up to 1.6e+03," in said
+    assert "beyond 10 times no law has been checked" in said
+    said = asked(capsys, *question, "--peaks", "1", "--schedules", "cosine", "--extrapolate", code=cli.WRONG).err
+    assert "no loss is at or below 0" in said
+    said = told(capsys, *question, "--peaks", "4e-3", "--schedules", "constant", "--extrapolate", "--goal", "weighted")
+    assert "extrapolates beyond 10 times the runs' S1cpt" in " ".join(said.split())
+
+
 # ---------------------------------------------------------------- many domains
 
 DOMAINS, TEXTS = ("mix_web", "mix_code", "mix_books"), ("loss_prose", "loss_python")
@@ -353,6 +411,40 @@ def test_a_domain_nobody_swept_is_foretold_from_its_probe(swept, capsys):
     assert "90%" in said
     missing = asked(capsys, *question, "--new", "medicine", code=cli.WRONG).err
     assert "no probe of 'medicine'; did you mean 'medical'?" in missing
+
+
+def test_a_domain_nobody_swept_is_not_foretold_far_from_the_runs_unasked(swept, capsys):
+    columns = ["--columns", "evaluated=corpus,domain=loss", "--new", "medical"]
+    question = ["choose", "transfer", swept[0], "--probes", swept[1], *columns, "--target", "N=1.8e9,D=1e15"]
+    said = asked(capsys, *question, code=cli.WRONG).err
+    assert "tokens are 50000.0 times the longest run (20,000,000,000)" in said
+    answer = found(capsys, *question, "--extrapolate")
+    assert answer["warnings"] == ["extrapolates beyond 10 times the longest run (20,000,000,000 tokens)"]
+
+
+def test_rows_that_read_none_of_a_new_domain_do_not_move_its_level(swept, folder, capsys):
+    with open(swept[0], newline="") as file:
+        rows = list(csv.DictReader(file))
+    own = [
+        {"corpus": "medical", "params": 5e8, "tokens": d, "domain_share": r, "loss": loss}
+        for d in (2e8, 1e9)
+        for r, loss in [(r, float(ACROSS.loss(5e8, d, r, *FEATURES["medical"]))) for r in (0.33, 0.67)] + [(0.0, 9.0)]
+    ]
+    columns = ["--columns", "evaluated=corpus,domain=loss", "--new", "medical", "--probes", swept[1]]
+    read = write(folder / "read.csv", [*rows, *(row for row in own if row["domain_share"] > 0)])
+    whole = write(folder / "whole.csv", [*rows, *own])
+    without, beside = (found(capsys, "choose", "transfer", path, *columns) for path in (read, whole))
+    assert beside == without
+    assert beside["own_runs"] == 4
+
+
+def test_shares_of_a_rare_domain_are_told_as_they_are(swept, folder, capsys):
+    with open(swept[0], newline="") as file:
+        rows = [{**row, "domain_share": 0.04 * float(row["domain_share"])} for row in csv.DictReader(file)]
+    rare = write(folder / "rare.csv", rows)
+    columns = ["--columns", "evaluated=corpus,domain=loss", "--new", "medical", "--probes", swept[1]]
+    assert found(capsys, "choose", "transfer", rare, *columns)["shares"] == pytest.approx(np.linspace(0.004, 0.04, 9))
+    assert "\n    0.004" in told(capsys, "choose", "transfer", rare, *columns)
 
 
 # ---------------------------------------------------------------- what cannot be asked

@@ -16,7 +16,7 @@ from ratoon.laws.decision.candidates import LAWS, weigh
 from ratoon.laws.decision.choose import choose
 from ratoon.laws.decision.goals import DATA, EDGE, INTERIOR, TOLERANCE, Stakes
 from ratoon.laws.decision.regret import expected_regret, regrets
-from ratoon.laws.decision.scarce import LONGEST, choose_scarce
+from ratoon.laws.decision.scarce import LONGEST, Supply, best_supply, choose_scarce
 from ratoon.laws.equations.chinchilla import Chinchilla
 from ratoon.laws.equations.dcpt import DCPT
 from ratoon.laws.equations.repetition import effective_tokens
@@ -185,6 +185,18 @@ def test_a_ceiling_on_general_loss_binds_scarce_text_too():
         scarce(ceiling=1.5)
 
 
+def test_text_for_far_shorter_runs_than_any_is_answered_only_on_demand():
+    with pytest.raises(ConfigError, match=r"10 tokens are 1/100,000,000\.0 of the shortest run .*extrapolate to true"):
+        scarce(unique=1)
+    # What the laws were asked about was long enough, and the best run is not.
+    asked, text = {"params": int(N), "tokens": int(1e9)}, Supply(unique=5e6, epochs=1.0, longest=1e9)
+    with pytest.raises(ConfigError, match=r"tokens are 1/\d+\.\d of the shortest run \(1,000,000,000\)"):
+        best_supply(believe(planted(), **asked, config=configure(domain_epochs=1.0)), text)
+    told = configure(domain_epochs=1.0, extrapolate=True)
+    found = best_supply(believe(planted(), **asked, config=told), text)
+    assert "extrapolates below 1/10 of the shortest run (1,000,000,000 tokens)" in found.warnings
+
+
 def test_the_interval_of_scarce_text_holds_the_truth_through_noise():
     found = scarce(planted(noise=0.002))
     truth = float(FINE[DOMAIN.loss(N, 1e9 / FINE, FINE).argmin()])
@@ -193,6 +205,19 @@ def test_the_interval_of_scarce_text_holds_the_truth_through_noise():
 
 
 # ---------------------------------------------------------------- compute
+
+
+@pytest.mark.parametrize(("share", "role"), [(0.0, "domain"), (1.0, "general")])
+def test_compute_is_not_split_where_the_law_of_size_is_silent(share, role):
+    with pytest.raises(ConfigError, match=rf"reads no {role} text, and about such runs dcpt is silent; ask about a"):
+        allocate(planted(), share=share, flops=1e20, config=configure(), role=role)
+
+
+def test_a_split_at_a_share_nobody_tried_says_so():
+    found = allocate(planted(), share=0.03, flops=1e20, config=configure())
+    assert "extrapolates beyond the domain shares tried, 0.1 to 0.95" in found.warnings
+    tried = allocate(planted(), share=0.1, flops=1e20, config=configure())
+    assert not any("shares tried" in line for line in tried.warnings)
 
 
 @pytest.mark.parametrize(("share", "flops"), [(0.5, 1e20), (0.2, 4e19), (0.8, 2e20)])

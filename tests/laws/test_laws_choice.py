@@ -1,6 +1,7 @@
 """The choice, on sweeps shaped like the demo's whose truth is known."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -347,6 +348,8 @@ def test_a_parents_loss_in_another_unit_than_the_runs_is_refused_with_the_conver
     [
         ((SIZES[-1], 4_100_000), SIZES, r"4,100,000 tokens are 10\.2 times the longest run .*proxies of 410,000"),
         ((700_000, TARGET), SIZES, r"700,000 parameters are 4\.4 times the largest .*a model of 175,000 parameters"),
+        ((SIZES[-1], 400), SIZES, r"400 tokens are 1/\d+\.\d of the shortest run .*below 1/10 of it.*proxies of 4,000"),
+        ((1_000, TARGET), SIZES, r"1,000 parameters are 1/40\.\d of the smallest model.*below 1/4.*model of 4,000 "),
         ((SIZES[-1], TARGET), SIZES[:1], r"all 24 general observations are of one size \(40,000.*run the target"),
     ],
 )
@@ -361,7 +364,7 @@ def test_a_target_far_from_the_runs_is_answered_only_on_demand_and_with_a_warnin
     with pytest.raises(ConfigError, match=letter + ".*set choose.extrapolate to true"):
         choose(sweep(sizes=sizes), **asked, config=ChooseConfig.model_validate(told))
     choice = choose(sweep(sizes=sizes), **asked, config=ChooseConfig.model_validate({**told, "extrapolate": True}))
-    assert any("extrapolates beyond" in line for line in choice.warnings)
+    assert any(re.search("extrapolates (beyond|below)", line) for line in choice.warnings)
 
 
 def test_the_interval_is_wider_the_farther_the_target_lies():

@@ -9,8 +9,10 @@ from ratoon.config import ChooseConfig, ConfigError
 from ratoon.laws.decision.goals import INTERIOR, TOLERANCE
 from ratoon.laws.decision.joint import Space, best_on_surfaces, best_stage, blend, recentre
 from ratoon.laws.decision.rates import choose_rate
+from ratoon.laws.equations import almr
 from ratoon.laws.equations.almr import Surface
 from ratoon.laws.equations.dynamics import Dynamics, sums
+from ratoon.laws.fitting.fit import fit
 from ratoon.records import Observation
 
 PARENT = sums(np.concatenate([np.full(3600, 2e-3), np.linspace(2e-3, 0, 400)])).end
@@ -131,9 +133,12 @@ def test_a_surface_is_the_same_from_wherever_its_rates_are_counted():
     np.testing.assert_allclose(blend(OLD, moved, 0.5).loss(0.4, 2e-4), blend(OLD, NEW, 0.5).loss(0.4, 2e-4))
 
 
-def rate_sweep(noise=0.001, seed=0):
+CROSSED = tuple(itertools.product((0.1, 0.3, 0.5, 0.7, 0.9), (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)))
+
+
+def rate_sweep(noise=0.001, seed=0, at=CROSSED):
     random, found = np.random.default_rng(seed), []
-    for share, rate in itertools.product((0.1, 0.3, 0.5, 0.7, 0.9), (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)):
+    for share, rate in at:
         for role, law in (("general", OLD), ("domain", NEW)):
             loss = float(law.loss(share, rate)) + random.normal(0, noise)
             name = f"{share}-{rate}"
@@ -180,3 +185,50 @@ def test_a_table_at_one_learning_rate_is_no_surface():
     one = [x for x in rate_sweep() if x.learning_rate == 3e-4]
     with pytest.raises(ConfigError, match="5 shares and 1 peak learning rates; a surface needs 3 of each"):
         choose_rate(one, params_non_embedding=10**9, parent_general=2.65, parent_domain=2.4, config=ChooseConfig())
+
+
+CROSS = [(share, 3e-4) for share in (0.1, 0.3, 0.5, 0.8, 0.9)] + [(0.1, 3e-5), (0.1, 3e-3)]
+TOGETHER = [(share, float(f"{1e-4 * 10**share:.3g}")) for share in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)]
+
+
+@pytest.mark.parametrize("at", [CROSS, TOGETHER], ids=["cross", "together"])
+def test_runs_that_leave_the_surface_open_are_no_surface(at):
+    with pytest.raises(ConfigError, match=rf"almr: {len(at)} runs .* do not span a quadratic surface; sweep three of"):
+        choose_rate(
+            rate_sweep(at=at), params_non_embedding=10**9, parent_general=2.65, parent_domain=2.4, config=ChooseConfig()
+        )
+    share, rate = np.array(at).T
+    with pytest.raises(ConfigError, match="do not span a quadratic surface"):
+        fit(almr.FORM, {"r": share, "lr": rate}, OLD.loss(share, rate))
+
+
+def test_a_narrow_sweep_is_a_surface_all_the_same():
+    share, rate = np.array(list(itertools.product((0.4, 0.41, 0.42), (1e-4, 1.1e-4, 1.2e-4)))).T
+    found = fit(almr.FORM, {"r": share, "lr": rate}, OLD.loss(share, rate))
+    np.testing.assert_allclose(found.loss(0.405, 1.15e-4), OLD.loss(0.405, 1.15e-4), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("params", "tokens", "letter", "warning"),
+    [
+        (
+            10**9,
+            10**11,
+            r"100,000,000,000 tokens are 50\.0 times the longest run",
+            "extrapolates beyond 10 times the lon",
+        ),
+        (
+            10**9,
+            10**6,
+            r"1,000,000 tokens are 1/2,000\.0 of the shortest run",
+            "extrapolates below 1/10 of the shortest",
+        ),
+        (10**12, 10**9, "parameters are 1000.0 times the largest model run", "extrapolates beyond 4 times the largest"),
+    ],
+)
+def test_a_rate_for_a_target_far_from_the_runs_is_told_only_on_demand(params, tokens, letter, warning):
+    asked = {"params_non_embedding": params, "tokens": tokens, "parent_general": 2.65, "parent_domain": 2.4}
+    with pytest.raises(ConfigError, match=letter + ".*set choose.extrapolate to true"):
+        choose_rate(rate_sweep(), **asked, config=ChooseConfig(bootstrap=50))
+    found = choose_rate(rate_sweep(), **asked, config=ChooseConfig(bootstrap=50, extrapolate=True))
+    assert any(line.startswith(warning) for line in found.warnings)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ratoon.config import ChooseConfig, ConfigError, Role
-from ratoon.laws.decision.believe import around
+from ratoon.laws.decision.believe import GRID, around
 from ratoon.laws.decision.candidates import Candidate, fit_all
 from ratoon.laws.decision.goals import INTERIOR
 from ratoon.laws.decision.sizes import starts
@@ -66,8 +66,8 @@ def allocate(
             f"at least two more sizes, better three"
         )
     sizes = _range(runs.params, runs.tokens, flops, config)
-    law, left_out = _law_of_size(tables, observations, role, sizes, flops, config)
     own = float(own_share(role, np.array([share]))[0])
+    law, left_out = _law_of_size(tables, observations, role, own, sizes, flops, config)
     best = best_split(_line(law, own, flops), sizes)
     forecast = law.forecast(flops / FLOPS / best, config)
     drawn = forecast.draws(sizes, flops / FLOPS / sizes, own)
@@ -87,7 +87,7 @@ def allocate(
         law=law.name,
         reason=_why(best, sizes, runs.params, config),
         curve=tuple(spent(best * by) for by in BESIDE if sizes[0] <= best * by <= sizes[-1]),
-        warnings=(*warnings, *left_out, *law.doubts(config)),
+        warnings=(*warnings, *left_out, *law.doubts(config), *_untried(share, tables[role].share)),
     )
 
 
@@ -95,17 +95,32 @@ def _law_of_size(
     tables: dict[Role, Table],
     observations: Sequence[Observation],
     role: Role,
+    own: float,
     sizes: Array,
     flops: float,
     config: ChooseConfig,
 ) -> tuple[Candidate, list[str]]:
-    """The law that knows size and did best on what it had not seen, and what was left out."""
+    """The law that knows size, speaks at this own share and did best on what it had not seen, and what was left
+    out."""
     longest = flops / FLOPS / sizes.min()
     found, left_out = fit_all(tables, starts(observations), params=float(sizes.max()), tokens=longest, config=config)
     knowing = [one for one in found if one.role == role and one.fit.form.spans_sizes]
     if not knowing:
         raise ConfigError(f"no law of size could be fitted on these runs: {'; '.join(left_out)}")
-    return min(knowing, key=lambda one: one.error), left_out
+    speaking = [one for one in knowing if own > 0 or one.fit.form.speaks_at_zero]
+    if not speaking:
+        raise ConfigError(
+            f"at this share the run reads no {role} text, and about such runs {', '.join(one.name for one in knowing)} "
+            f"is silent; ask about a {role} share above 0"
+        )
+    return min(speaking, key=lambda one: one.error), left_out
+
+
+def _untried(share: float, tried: Array) -> list[str]:
+    low, high = float(tried.min()), float(tried.max())
+    if low - GRID / 2 <= share <= high + GRID / 2:
+        return []
+    return [f"extrapolates beyond the domain shares tried, {low:g} to {high:g}"]
 
 
 def _range(params: Array, tokens: Array, flops: float, config: ChooseConfig) -> Array:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from ratoon.config import ChooseConfig, ConfigError, Role
 from ratoon.laws.decision.candidates import Candidate, fit_all, pick, spread, weigh
 from ratoon.laws.decision.sizes import starts
+from ratoon.laws.fitting.runs import Runs
 from ratoon.laws.form import Array, count_levels
 from ratoon.laws.intervals.forecast import Forecast
 from ratoon.laws.tables.table import Table, own_share, tabulate
@@ -142,34 +143,59 @@ def _voices(
     return (Voice(1.0, one, one.forecast(tokens, config, away)),)
 
 
-def refuse_far(tables: dict[Role, Table], params: float, tokens: float, config: ChooseConfig) -> None:
-    """A target so far beyond the runs that no law was checked there, unless that was asked for."""
-    if config.extrapolate:
-        return
+class Far(NamedTuple):
+    """That a target lies far from the runs: as an error, and beside an answer that was asked for all the same."""
+
+    letter: str
+    warning: str
+
+
+def refuse_far(tables: dict[Role, Table], params: float, tokens: float | None, config: ChooseConfig) -> None:
+    """A target so far from the runs that no law was checked there, unless that was asked for; without `tokens` its
+    size alone."""
     runs = tables["general"].runs
-    tokens_run, largest = float(runs.tokens.max()), float(runs.params.max())
-    far: list[str] = []
-    if tokens > config.far_tokens * tokens_run:
-        far.append(
-            f"{tokens:,} tokens are {tokens / tokens_run:.1f} times the longest run ({tokens_run:,.0f}), and beyond "
-            f"{config.far_tokens:g} times no law has been checked: run proxies of "
-            f"{np.ceil(tokens / config.far_tokens):,.0f} tokens or more"
-        )
-    if params > config.far_size * largest:
-        far.append(
-            f"{params:,} parameters are {params / largest:.1f} times the largest model run ({largest:,.0f}), and "
-            f"beyond {config.far_size:g} times no law has been checked: run a model of "
-            f"{np.ceil(params / config.far_size):,.0f} parameters or more"
-        )
+    largest = float(runs.params.max())
+    found = [one.letter for one in far(runs, config, {"N": params} if tokens is None else {"D": tokens, "N": params})]
     if count_levels(runs.params) == 1 and not 1 / config.same_size <= params / largest <= config.same_size:
-        far.append(
+        found.append(
             f"all {len(runs)} general observations are of one size ({largest:,.0f} parameters) and the target has "
-            f"{params:,}: one size tells nothing of another; run the target's size, or two more sizes beside this one"
+            f"{params:,.0f}: one size tells nothing of another; run the target's size, or two more sizes beside this "
+            f"one"
         )
-    if far:
+    refuse_unasked(found, config)
+
+
+def refuse_unasked(letters: Sequence[str], config: ChooseConfig) -> None:
+    if letters and not config.extrapolate:
         raise ConfigError(
-            f"{'. '.join(far)}. To have an answer all the same, set choose.extrapolate to true (--extrapolate)"
+            f"{'. '.join(letters)}. To have an answer all the same, set choose.extrapolate to true (--extrapolate)"
         )
+
+
+def far(runs: Runs, config: ChooseConfig, target: Mapping[str, float]) -> list[Far]:
+    """What of D and N lies beyond what laws have been checked at: far above the largest of the runs, or far below the
+    smallest."""
+    known = {
+        "D": ("tokens", "longest run", "shortest run", "proxies", config.far_tokens),
+        "N": ("parameters", "largest model run", "smallest model run", "a model", config.far_size),
+    }
+    found = []
+    for name, asked in target.items():
+        unit, most, least, proxy, times = known[name]
+        high, low = float(runs.inputs[name].max()), float(runs.inputs[name].min())
+        if asked > times * high:
+            letter = (
+                f"{asked:,.0f} {unit} are {asked / high:.1f} times the {most} ({high:,.0f}), and beyond {times:g} "
+                f"times no law has been checked: run {proxy} of {np.ceil(asked / times):,.0f} {unit} or more"
+            )
+            found.append(Far(letter, f"extrapolates beyond {times:g} times the {most} ({high:,.0f} {unit})"))
+        if asked < low / times:
+            letter = (
+                f"{asked:,.0f} {unit} are 1/{low / asked:,.1f} of the {least} ({low:,.0f}), and below 1/{times:g} of "
+                f"it no law has been checked: run {proxy} of {np.floor(asked * times):,.0f} {unit} or fewer"
+            )
+            found.append(Far(letter, f"extrapolates below 1/{times:g} of the {least} ({low:,.0f} {unit})"))
+    return found
 
 
 def _distance(
@@ -191,14 +217,7 @@ def _distance(
         found.append(
             f"extrapolates beyond the one run length tried ({runs.tokens[0]:,.0f} tokens): loss is taken as if final"
         )
-    if tokens > config.far_tokens * runs.tokens.max():
-        found.append(
-            f"extrapolates beyond {config.far_tokens:g} times the longest run ({runs.tokens.max():,.0f} tokens)"
-        )
-    if params > config.far_size * runs.params.max():
-        found.append(
-            f"extrapolates beyond {config.far_size:g} times the largest model run ({runs.params.max():,.0f} parameters)"
-        )
+    found += [one.warning for one in far(runs, config, {"D": tokens, "N": params})]
     if any(not one.fit.held_out for one in heard):
         found.append("too few runs to hold any out: intervals hold sampling error only")
     return found

@@ -69,8 +69,8 @@ def best_stage(
     weight         of general loss, 0..1; domain loss has the rest
     general_limit  nats that general loss may rise by; none: any
     """
-    _check(laws, space, weight)
-    sums_at = _ends(space)
+    check(laws, space, weight)
+    sums_at = ends_of(space)
     tables = [tuple(_change(law, space, sums_at, params) for law in pair) for pair in laws]
     values = [weight * general + (1 - weight) * domain for general, domain in tables]
     allowed = [general <= (np.inf if general_limit is None else general_limit) for general, _ in tables]
@@ -103,7 +103,7 @@ def best_stage(
     )
 
 
-def _check(laws: Sequence[tuple[Dynamics, Dynamics]], space: Space, weight: float) -> None:
+def check(laws: Sequence[tuple[Dynamics, Dynamics]], space: Space, weight: float) -> None:
     if not laws:
         raise ConfigError("no law to search with; give at least one pair for general and domain loss")
     if empty := [name for name, axis in space._asdict().items() if not len(axis)]:
@@ -114,7 +114,7 @@ def _check(laws: Sequence[tuple[Dynamics, Dynamics]], space: Space, weight: floa
         raise ConfigError("peaks must be above 0 and steps at least 1")
 
 
-def _ends(space: Space) -> Array:
+def ends_of(space: Space) -> Array:
     """(schedules, peaks, steps, 2): S1 and S2 at the end of each stage."""
     return np.array(
         [

@@ -5,12 +5,13 @@ first percent of one run per domain, all alike. What design/transfer.py makes of
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ratoon.config import ConfigError
+from ratoon.config import ChooseConfig, ConfigError
 from ratoon.laws.catalog import LAWS
+from ratoon.laws.decision.believe import far, refuse_unasked
 from ratoon.laws.design.transfer import Domain, Transfer, transfer
 from ratoon.laws.fitting.runs import Runs
 from ratoon.laws.form import Array
@@ -40,6 +41,7 @@ class Newcomer:
     own_runs: int
     unseen_error: float | None  # relative, median: known domains, each foreseen from the others
     law: dict[str, float]
+    warnings: tuple[str, ...] = ()
 
 
 def foretell(
@@ -50,12 +52,14 @@ def foretell(
     columns: Mapping[str, str] | None = None,
     target: Mapping[str, float] | None = None,
     seed: int = 0,
+    config: ChooseConfig | None = None,
 ) -> Newcomer:
     """`new` by the domains of `runs`. `columns` as `read_runs` takes them; `evaluated` is the column of names.
 
     Rows of the new domain in `runs` are its own short runs, if there are any. Raises ConfigError where a probe is
-    missing, or there are too few domains.
+    missing, there are too few domains, or the target lies farther from the runs than `config` lets it.
     """
+    config = config or ChooseConfig()
     told = dict(columns or {})
     tables = by_domain(runs, told)
     probed = by_domain(probes, {name: at for name, at in told.items() if name in OF_PROBES})
@@ -67,17 +71,31 @@ def foretell(
             )
     rows = {name: _runs(table) for name, table in tables.items()}
     known = [Domain(name, rows[name][0], *_probe(probed[name]), rows[name][1]) for name in tables if name != new]
-    few, trunks = rows.get(new, (None, None))
-    every = [one.runs for one in known]
-    at = {name: max(float(one.inputs[name].max()) for one in every) for name in ("N", "D")} | dict(target or {})
+    few, trunks = _of_its_own(rows[new]) if new in rows else (None, None)
+    every = Runs.gather(
+        {name: np.concatenate([one.runs.inputs[name] for one in known]) for name in ("N", "D")},
+        np.concatenate([one.runs.loss for one in known]),
+    )
+    at = {name: float(values.max()) for name, values in every.inputs.items()} | dict(target or {})
     reach = {name: at[name] for name in ("N", "D")}
+    distant = far(every, config, reach)
+    refuse_unasked([one.letter for one in distant], config)
     found = transfer(known, *_probe(probed[new]), few=few, few_groups=trunks, reach=reach, seed=seed)
-    return _told(found, new, known, few, at)
+    return replace(_told(found, new, known, few, at), warnings=tuple(one.warning for one in distant))
+
+
+def _of_its_own(rows: tuple[Runs, tuple[str, ...]]) -> tuple[Runs | None, tuple[str, ...] | None]:
+    """The rows the law speaks about: those that read any of the domain."""
+    runs, groups = rows
+    read = runs.own > 0
+    if not read.any():
+        return None, None
+    return runs.where(read), tuple(name for name, kept in zip(groups, read, strict=True) if kept)
 
 
 def _told(found: Transfer, new: str, known: list[Domain], few: Runs | None, at: Mapping[str, float]) -> Newcomer:
     own = np.concatenate([one.runs.own for one in known])
-    shares = np.linspace(own[own > 0].min(), own.max(), STEPS).round(2)
+    shares = np.linspace(own[own > 0].min(), own.max(), STEPS)
     return Newcomer(
         name=new,
         known=tuple(one.name for one in known),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ratoon.config import ChooseConfig, ConfigError, Role
-from ratoon.laws.decision.believe import around
+from ratoon.laws.decision.believe import around, far, refuse_far
 from ratoon.laws.decision.goals import EDGE, INTERIOR, TOLERANCE, Stakes
 from ratoon.laws.decision.joint import Mixed, best_on_surfaces
 from ratoon.laws.equations import almr
@@ -60,17 +60,22 @@ def choose_rate(
     parent_general: float,
     parent_domain: float,
     config: ChooseConfig,
+    tokens: int | None = None,
 ) -> RateChoice:
     """The share and peak learning rate that meet config.goal, within the box that was swept.
 
     Under the goal `ceiling` the best estimate of general loss is kept under it, not its quantile: a sweep of this kind
-    has few runs, and `general` says how sure it is.
+    has few runs, and `general` says how sure it is. `tokens` are the target's, refused where far from the runs.
     """
+    tables, _ = tabulate(observations)
+    refuse_far(tables, params_non_embedding, tokens, config)
     stakes = Stakes(parent_general, parent_domain, config)
     refuse_parent_unit(observations, params_non_embedding, "general", parent_general)
     refuse_parent_unit(observations, params_non_embedding, "domain", parent_domain)
     general, warnings = _swept(observations, "general", params_non_embedding, config)
     domain, _ = _swept(observations, "domain", params_non_embedding, config)
+    target = {"N": params_non_embedding} if tokens is None else {"D": tokens, "N": params_non_embedding}
+    warnings += [one.warning for one in far(tables["general"].runs, config, target)]
     best = _best(general.surface, domain.surface, general, stakes)
     assert best is not None
     pairs = zip(general.drawn, domain.drawn, strict=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ratoon.config import ChooseConfig, ConfigError
-from ratoon.laws.decision.believe import GRID, Believed, around, believe, share_grid
+from ratoon.laws.decision.believe import GRID, Believed, around, believe, far, refuse_unasked, share_grid
 from ratoon.laws.decision.goals import EDGE, INTERIOR, TOLERANCE
 from ratoon.laws.equations.repetition import REPEATS, effective_tokens
 from ratoon.laws.form import Array, Mask
@@ -70,8 +70,8 @@ def choose_scarce(
     ceiling  nats per token that general loss must stay under with config.confidence; none: it may rise as it likes
     """
     runs = [x.tokens for x in observations if x.finished and x.tokens > 0]
-    far = int(config.far_tokens * max(runs, default=1))
-    limit = far if longest is None else longest if config.extrapolate else min(longest, far)
+    farthest = int(config.far_tokens * max(runs, default=1))
+    limit = farthest if longest is None else longest if config.extrapolate else min(longest, farthest)
     shares = [x.share for x in observations if x.finished and x.tokens > 0 and x.share > 0]
     reach = min(limit, int(config.domain_epochs * domain_tokens / min(shares, default=1.0)))
     believed = believe(observations, params_non_embedding, max(reach, 1), config)
@@ -110,6 +110,8 @@ def best_supply(believed: Believed, supply: Supply, ceiling: float | None = None
     each = np.where(possible, runs.domain, np.inf).argmin(axis=1)
     others = np.linspace(0, len(shares) - 1, SHOWN).round().astype(int).tolist()
     curve = {k: runs.at(k, ceiling is not None) for k in sorted({best, *others})}
+    short = far(believed.tables["general"].runs, believed.config, {"D": curve[best].tokens})
+    refuse_unasked([one.letter for one in short], believed.config)
     return ScarceChoice(
         share=around(curve[best].share, shares[each]),
         tokens=around(curve[best].tokens, runs.tokens[each]),
@@ -119,7 +121,7 @@ def best_supply(believed: Believed, supply: Supply, ceiling: float | None = None
         reason=_why(best, sure, runs.tokens, supply),
         law=believed.law,
         curve=tuple(curve.values()),
-        warnings=tuple(believed.warnings),
+        warnings=tuple(dict.fromkeys([*believed.warnings, *(one.warning for one in short)])),
     )
 
 

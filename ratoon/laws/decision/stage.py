@@ -12,8 +12,10 @@ from typing import get_args
 import numpy as np
 
 from ratoon.config import ChooseConfig, ConfigError, Role
+from ratoon.laws.decision.believe import Far, far, refuse_unasked
 from ratoon.laws.decision.goals import Stakes
-from ratoon.laws.decision.joint import Schedule, Space, Stage, best_stage
+from ratoon.laws.decision.joint import Schedule, Space, Stage, best_stage, check, ends_of
+from ratoon.laws.decision.sizes import SAME
 from ratoon.laws.equations import dynamics
 from ratoon.laws.equations.dynamics import MILLION, Dynamics, Sums
 from ratoon.laws.fitting.fit import Fit, fit
@@ -21,6 +23,7 @@ from ratoon.laws.fitting.folds import Fold
 from ratoon.laws.fitting.runs import Runs
 from ratoon.laws.form import count_levels
 from ratoon.laws.intervals.forecast import bootstrap
+from ratoon.laws.tables.nats import refuse_told_unit
 from ratoon.laws.tables.runtable import RunTable
 
 SUMS = ("S1pt", "S2pt", "S1cpt", "S2cpt")
@@ -51,24 +54,74 @@ def choose_stage(
     """The stage that meets config.goal, over the shares that the table spans.
 
     params  of the model asked about; none: the largest of the table. The parent's losses are those told, or the mean
-            of the rows at S1cpt = 0. Raises ConfigError where a column is missing, or no stage keeps the ceiling.
+            of its size's rows at S1cpt = 0
+
+    Raises ConfigError where a column is missing, or no stage keeps the ceiling.
     """
     _refuse_missing(table)
     size = params if params is not None else float(table.inputs["N"].max()) if "N" in table.inputs else MILLION
-    known = {role: _parent(table, role, parent or {}) for role in get_args(Role)}
+    known = {role: _parent(table, role, size, parent or {}) for role in get_args(Role)}
     stakes = Stakes(known["general"], known["domain"], config)
     fitted = {role: _fitted(table, role, config) for role in get_args(Role)}
     laws = list(zip(*(_drawn(table, role, fitted[role], config) for role in get_args(Role)), strict=True))
-    space = Space(peaks, steps, _shares(table), schedules, _parents(table))
+    space = Space(peaks, steps, _shares(table), schedules, _parents(table, size))
     goal = _goal(stakes)
+    check(laws, space, goal["weight"])
+    distant = _far(table, space, size, config)
+    refuse_unasked([one.letter for one in distant], config)
+    best, each = best_stage(laws, space, params=size, **goal), _each(laws[:1], space, size, goal)
+    for one in (best, *each):
+        _refuse_impossible(one, stakes)
     return StageChoice(
-        best=best_stage(laws, space, params=size, **goal),
-        each=tuple(_each(laws[:1], space, size, goal)),
+        best=best,
+        each=tuple(each),
         parent_general=stakes.general,
         parent_domain=stakes.domain,
         unseen_error={role: one.unseen_error for role, one in fitted.items()},
-        warnings=(*table.notes, *(f"dynamics ({role}): {x}" for role, one in fitted.items() for x in one.reasons)),
+        warnings=(
+            *table.notes,
+            *(one.warning for one in distant),
+            *_beyond_peaks(table, best),
+            *(f"dynamics ({role}): {x}" for role, one in fitted.items() for x in one.reasons),
+        ),
     )
+
+
+def _far(table: RunTable, space: Space, params: float, config: ChooseConfig) -> list[Far]:
+    """What of the stages looked at no law has been checked at: their size, and the sums of their learning rates."""
+    found = []
+    if "N" in table.inputs:
+        runs = Runs.gather({"N": table.inputs["N"]}, table.losses["general"])
+        found += far(runs, config, {"N": params})
+    asked = np.abs(ends_of(space)).max(axis=(0, 1, 2))
+    for name, most in zip(("S1cpt", "S2cpt"), asked.tolist(), strict=True):
+        ran = float(np.abs(table.inputs[name]).max())
+        if most > config.far_tokens * ran > 0:
+            letter = (
+                f"{name} of the stages looked at is up to {most:.3g}, {most / ran:.1f} times that of the runs "
+                f"({ran:.3g}), and beyond {config.far_tokens:g} times no law has been checked: look at lower peaks or "
+                f"fewer steps, or run such a stage"
+            )
+            found.append(Far(letter, f"extrapolates beyond {config.far_tokens:g} times the runs' {name} ({ran:.3g})"))
+    return found
+
+
+def _beyond_peaks(table: RunTable, best: Stage) -> list[str]:
+    tried = float(table.inputs["lr"].max()) if "lr" in table.inputs else np.inf
+    if best.peak.value <= tried * SAME:
+        return []
+    return [f"extrapolates beyond the largest peak learning rate run ({tried:g})"]
+
+
+def _refuse_impossible(found: Stage, stakes: Stakes) -> None:
+    ends = {"general": stakes.general + found.general, "domain": stakes.domain + found.domain}
+    for role, loss in ends.items():
+        if loss <= 0:
+            raise ConfigError(
+                f"at peak {found.peak.value:g} and {found.steps.value:,.0f} steps ({found.schedule}) the law gives a "
+                f"{role} loss of {loss:.4f} nats, and no loss is at or below 0: it says nothing so far from the runs. "
+                f"Look at lower peaks or fewer steps"
+            )
 
 
 def _goal(stakes: Stakes) -> dict[str, float]:
@@ -112,20 +165,32 @@ def _shares(table: RunTable) -> Sequence[float]:
     return tuple(found.tolist())
 
 
-def _parents(table: RunTable) -> dict[str, Sums]:
-    pairs = np.unique(np.stack([table.inputs["S1pt"], table.inputs["S2pt"]], axis=1), axis=0)
-    return {f"S1pt={S1:.4g}, S2pt={S2:.4g}": Sums(S1, S2) for S1, S2 in pairs}
+def _parents(table: RunTable, params: float) -> dict[str, Sums]:
+    """Those of the size nearest to `params`: a model of another size cannot be continued as this one."""
+    pairs = np.stack([table.inputs["S1pt"], table.inputs["S2pt"]], axis=1)
+    if "N" in table.inputs:
+        away = np.abs(np.log(table.inputs["N"] / params))
+        pairs = pairs[away <= away.min() + np.log(SAME)]
+    return {f"S1pt={S1:.4g}, S2pt={S2:.4g}": Sums(S1, S2) for S1, S2 in np.unique(pairs, axis=0)}
 
 
-def _parent(table: RunTable, role: Role, told: Mapping[Role, float]) -> float:
+def _parent(table: RunTable, role: Role, params: float, told: Mapping[Role, float]) -> float:
+    """As told, where that is in the unit of the parent's own rows; else the mean of these."""
+    start, sizes = table.inputs["S1cpt"] == 0, table.inputs.get("N")
+    if sizes is not None:
+        start = start & (np.abs(np.log(sizes / params)) <= np.log(SAME))
+    losses = table.losses[role][start & ~np.isnan(table.losses[role])]
+    own = float(losses.mean()) if len(losses) else None
     if role in told:
+        refuse_told_unit(role, told[role], own)
         return told[role]
-    start = table.losses[role][table.inputs["S1cpt"] == 0]
-    if not len(start) or np.isnan(start).all():
+    if own is None:
+        of_size = "" if sizes is None else f" of {params:,.0f} parameters"
         raise ConfigError(
-            f"{table.sheet.where}: no {role} loss of the parent; add a row with S1cpt 0, or pass --parent-{role}"
+            f"{table.sheet.where}: no {role} loss of the parent{of_size}; add a row with S1cpt 0, or pass "
+            f"--parent-{role}"
         )
-    return float(np.nanmean(start))
+    return own
 
 
 def _rows(table: RunTable, role: Role) -> tuple[Runs, tuple[str, ...]]:

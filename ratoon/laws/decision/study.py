@@ -8,7 +8,7 @@ import numpy as np
 
 from ratoon.config import ChooseConfig, ConfigError, Role
 from ratoon.laws.catalog import LAWS, MIXTURES, law_named
-from ratoon.laws.decision.believe import Believed, around, believe
+from ratoon.laws.decision.believe import Believed, around, believe, far
 from ratoon.laws.decision.candidates import LAWS as RATIO_LAWS
 from ratoon.laws.decision.choose import choose
 from ratoon.laws.decision.evidence import Evidence, gather
@@ -273,7 +273,6 @@ def _doubts(one: Evidence, target: Mapping[str, float], config: ChooseConfig) ->
         found.append(f"{who}: too few runs to hold any out: intervals hold sampling error only")
     if pin := would_pin(fitted, one.runs.inputs):
         found.append(f"{who}: {pin}")
-    for name, far in (("D", config.far_tokens), ("N", config.far_size)):
-        if name in one.runs.inputs and target[name] > far * (most := float(one.runs.inputs[name].max())):
-            found.append(f"{who}: extrapolates beyond {far:g} times the largest {name} run ({most:,.0f})")
+    reach = {name: target[name] for name in ("D", "N") if name in one.runs.inputs}
+    found += [f"{who}: {each.warning}" for each in far(one.runs, config, reach)]
     return found

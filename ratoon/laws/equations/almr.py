@@ -21,6 +21,9 @@ from ratoon.laws.form import Array, Form, Inputs, Law, centre
 
 TERMS = ("b0", "br", "by", "brr", "bry", "byy")
 DRAWS = 2000  # surfaces drawn for an interval: its ends are then steady to about a tenth of its width
+# Of the largest singular value of terms over -1..1: what rates written to three digits leave of a lost direction is
+# below it, a sweep of which two levels lie a fiftieth apart above.
+FLAT = 1e-3
 
 
 class Surface(NamedTuple):
@@ -90,14 +93,10 @@ def respond(r: ArrayLike, lr: ArrayLike, loss: ArrayLike, *, level: float = 0.9,
     """
     r, lr, L = (np.asarray(x, dtype=float) for x in (r, lr, loss))
     _refuse(r, lr, L)
+    refuse_flat(r, lr)
     lr0 = centre(lr)
     X = terms(r, np.log(lr / lr0))
-    b, _, rank, _ = np.linalg.lstsq(X, L, rcond=None)
-    if rank < X.shape[1]:
-        raise ConfigError(
-            f"almr: {len(L)} runs at {len(np.unique(r))} shares and {len(np.unique(lr))} learning rates do not span a "
-            f"quadratic surface; sweep three of each, crossed"
-        )
+    b = np.linalg.lstsq(X, L, rcond=None)[0]
     freedom = len(L) - X.shape[1]
     noise = float(np.sqrt(np.sum((X @ b - L) ** 2) / freedom))
     random = np.random.default_rng(seed)
@@ -132,12 +131,31 @@ def _refuse(r: Array, lr: Array, loss: Array) -> None:
         )
 
 
+def refuse_flat(r: Array, lr: Array) -> None:
+    """Runs on one conic, such as a cross, or rates that go with the shares: many surfaces fit these alike."""
+    if (lr <= 0).any():
+        raise ConfigError(f"almr: learning rates run from {lr.min():g} to {lr.max():g}; each must be above 0")
+    spread = terms(_across(r), _across(np.log(lr)))
+    if np.linalg.matrix_rank(spread, rtol=FLAT) < len(TERMS):
+        raise ConfigError(
+            f"almr: {len(r)} runs at {len(np.unique(r))} shares and {len(np.unique(lr))} learning rates do not span a "
+            f"quadratic surface; sweep three of each, crossed"
+        )
+
+
+def _across(values: Array) -> Array:
+    """Over -1..1: how far apart the levels lie is no reason to call them one."""
+    low, high = values.min(), values.max()
+    return np.asarray((2 * values - low - high) / (high - low) if high > low else np.zeros_like(values))
+
+
 def terms(r: Array, y: Array) -> Array:
     """(n, 6)"""
     return np.stack([np.ones_like(r), r, y, r**2, r * y, y**2], axis=1)
 
 
 def frame(inputs: Inputs, reach: Inputs | None = None) -> float:
+    refuse_flat(inputs["r"], inputs["lr"])
     return centre(inputs["lr"])
 
 

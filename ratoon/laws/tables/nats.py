@@ -99,6 +99,12 @@ def listed(numbers: list[int]) -> str:
 def refuse_parent_unit(observations: Sequence[Observation], params: float, role: Role, parent: float) -> None:
     """The parent's loss against its own rows (0 tokens) where the table has them, else, for general loss, against the
     shortest runs with most general text."""
+    own, near = _start(observations, params, role)
+    refuse_told_unit(role, parent, own, near)
+
+
+def refuse_told_unit(role: Role, parent: float, own: float | None, near: float | None = None) -> None:
+    """`own` is what the parent's own rows say, `near` what the shortest runs with most general text end at."""
     name = f"parent_{role}"
     if not np.isfinite(parent) or parent <= 0:
         raise ConfigError(f"{name} is {parent}; expected its held-out loss in nats per token")
@@ -107,7 +113,6 @@ def refuse_parent_unit(observations: Sequence[Observation], params: float, role:
             f"{name} is {parent:g}, worse than guessing from any vocabulary (at most {WORST} nats); if it is a "
             f"perplexity, take its natural logarithm, {math.log(parent):.4f}"
         )
-    own, near = _start(observations, params, role)
     if own is None and (near is None or role == "domain"):
         return
     expected, within = (own, NEAR) if own is not None else (near, OTHER_UNIT)
