@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -175,6 +175,34 @@ def tokenizer(root: Path, base: str) -> None:
 
         copy_tokenizer(obtain(declared, root), out)
     made.write_text(json.dumps({"base": declared.digest()}), encoding="utf-8")
+
+
+def beside(root: Path, wanted: Iterable[str]) -> list[tuple[str, str]]:
+    """(stage, source) of the stages that read what dvc.yaml cannot name, in the order in which they are to run.
+
+    Lists lie anywhere, and the items of a foreach cannot depend on each other. `wanted`: sources to be cleaned.
+    """
+    params = config.load(root)
+    known = (*params.refresh.sources, *params.refresh.watch)
+    dedup, asked = params.prepare.dedup, set(wanted)
+    ordered = [name for name in dedup.across if any(name == one or name in dedup.above(one) for one in asked)]
+    return [
+        *(("ingest", name) for name in known if config.source(root, name).lists),
+        *(("clean", name) for name in ordered if name in known),
+    ]
+
+
+def behind(root: Path, stage: str, source: str) -> bool:
+    """Whether an edition, DVC finding it new, was made of lists or held against editions that are others now."""
+    from ratoon.corpus.clean import held_against
+    from ratoon.corpus.edition import read_ledger
+    from ratoon.corpus.sources import lists
+
+    layout = Layout(root)
+    if stage == "ingest":
+        return read_ledger(layout.documents(source)).also_read != lists(config.source(root, source), root)
+    out = layout.clean(source)
+    return read_ledger(out).also_read != held_against(source, config.load(root).prepare, out)
 
 
 def declared_sources(root: Path) -> list[Source]:

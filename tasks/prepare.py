@@ -7,7 +7,7 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from ratoon import config, records
+from ratoon import config, records, stages
 from ratoon.config import Ask, Base, Gguf, Pretrained, Scratch, Source
 from ratoon.layout import Layout
 from ratoon.lm.base import check_tokenizer, obtain, weights_folder
@@ -30,7 +30,8 @@ def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
     params, base, sources = resolve(root, ask)
     targets = [f"pack@{base.name}-{source.name}" for source in sources]
     targets += [f"clean-watched@{name}" for name in params.refresh.watch]
-    for name in (*(source.name for source in sources), *params.refresh.watch):
+    every = (*(source.name for source in sources), *params.refresh.watch)
+    for name in every:
         # A stage depends on the folder for files dropped in; a source of packages or a hub alone has none yet.
         (root / "data" / "raw" / name).mkdir(parents=True, exist_ok=True)
     passed: set[str] = set()
@@ -43,9 +44,16 @@ def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
                 passed.add(begun[1])
             shown.update(max(0, len(passed) - 1), note=line.removeprefix("> "))
 
+        ran: list[str] = []
+        for step, name in stages.beside(root, every):
+            one = f"{step}{'-watched' if name in params.refresh.watch else ''}@{name}"
+            ran += versions.repro(root, [one], heard).ran
+            if stages.behind(root, step, name):
+                ran += versions.repro(root, [one], heard, forced=True).ran
         made = versions.repro(root, targets, heard)
-        shown.update(total, note=f"{len(made.ran)} ran" if made.ran else "nothing new")
-    return list(made.ran), made.hashes
+        ran = list(dict.fromkeys([*ran, *made.ran]))
+        shown.update(total, note=f"{len(ran)} ran" if ran else "nothing new")
+    return ran, made.hashes
 
 
 @healing()

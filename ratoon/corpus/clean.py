@@ -20,7 +20,7 @@ import pyarrow.compute as compute
 from ratoon.config import ConfigError, Engine, HeldOut, PrepareConfig, Source
 from ratoon.corpus.decontaminate import report as contamination
 from ratoon.corpus.decontaminate.judge import Clear
-from ratoon.corpus.dedup.survivors import Decision, Fate, decide
+from ratoon.corpus.dedup.survivors import Decision, Fate, compared, decide
 from ratoon.corpus.documents import ShardWriter, Tally, batches, tally_of
 from ratoon.corpus.edition import Edition, digest, read_ledger, renew, shards
 from ratoon.corpus.fates import DROP, HELD_OUT, TRAIN, Kept, part_of, settle
@@ -63,15 +63,22 @@ def clean(
     asked = (*judges(source, config), *also)
     inputs = shards(documents)
     key = digest(VERSION, *(each.content() for each in asked))
+    above = held_against(source.name, config, out)
+    if missing := [name for name, found in above.items() if not found]:
+        raise ConfigError(
+            f"params.yaml: prepare.dedup.across: {missing[0]!r} comes before {source.name!r} and has no clean edition "
+            f"at {out.with_name(missing[0])}\n"
+            f"  `ratoon prepare` makes the sources of refresh.sources and refresh.watch in that order; of another, or "
+            f"stage by stage: ratoon prepare clean {missing[0]}"
+        )
     with renew(out) as edition:
         judged = _judge(inputs, key, asked, edition, report, processes)
         verdicts = [edition.path(name) for name in judged]
         told = [contamination.write(edition, each.index, verdicts) for each in asked if isinstance(each, Clear)]
         found = Decision([Fate(b"", b"")] * len(inputs), [])
         if config.dedup.joint:
-            above = [out.with_name(name) for name in config.dedup.above(source.name)]
-            share = config.held_out.share
-            found = decide(inputs, verdicts, above, edition, config.dedup, share, report, processes)
+            against, share = [out.with_name(name) for name in above], config.held_out.share
+            found = decide(inputs, verdicts, against, edition, config.dedup, share, report, processes)
         settled = settle(source, config, inputs, verdicts, found.fates, scores, edition)
         files = _write(settled.kept, edition, report, processes)
         for portion in settled.portions or [""]:
@@ -97,8 +104,14 @@ def clean(
             examples=settled.total.examples,
             kept_by=settled.kept_by,
             portions=settled.portions,
+            also_read=above,
         )
         return edition.publish(ledger)
+
+
+def held_against(source: str, config: PrepareConfig, out: Path) -> dict[str, str]:
+    """Each source of higher priority -> a name for what `out` must not repeat of it; '' where it has no edition."""
+    return {name: compared(out.with_name(name)) for name in config.dedup.above(source)}
 
 
 def _sums(edition: Edition, files: Iterable[tuple[int, str]]) -> tuple[Tally, Tally]:
