@@ -127,7 +127,10 @@ def clean(root: Path, source: str) -> Ledger:
     """Rules, duplicates, held-out part."""
     from ratoon.corpus.clean import clean as sift
 
-    layout, prepare = Layout(root), config.load(root).prepare
+    layout, params = Layout(root), config.load(root)
+    prepare = params.prepare
+    if source in params.refresh.watch:  # never trained on, and not scored for it: there is nothing to select
+        prepare = prepare.model_copy(update={"select": ()})
     return sift(
         config.source(root, source),
         prepare,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ratoon import stages
 from ratoon.config import Ask
 from ratoon.corpus.documents import rows
 from ratoon.corpus.edition import read_ledger, shards
@@ -123,3 +124,18 @@ def test_a_list_of_hosts_that_changes_takes_their_pages_out_of_the_text(project)
     assert {"ingest@aaa", "clean@aaa", "pack@nano-aaa"} <= {*ran}
     assert before - texts(project, "aaa") == {text for text in before if essay(8001) in text}
     assert prepared(project) == []
+
+
+def test_a_watched_source_is_not_selected_from_for_it_is_never_trained_on(project):
+    declare(project, "odd", "domain")
+    write(project / "data/raw/odd/a.jsonl", [essay(i) for i in range(1000, 1300)])
+
+    def change(raw):
+        raw["refresh"]["watch"] = ["odd"]
+        raw["prepare"]["scores"] = {"ppl": {"kind": "perplexity", "reference": ["zzz"]}}
+        raw["prepare"]["select"] = [{"score": "ppl", "keep": 0.9, "prefer": "low"}]
+
+    edit(project, "params.yaml", change)
+    stages.ingest(project, "odd")
+    stages.clean(project, "odd")  # no stage scores it
+    assert len(texts(project, "odd")) == 300
