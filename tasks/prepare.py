@@ -28,6 +28,7 @@ STAGE = re.compile(r"(?:Running stage|Stage) '([^']+)'")  # what DVC says of eac
 def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
     """Bring every source up to date through DVC. Returns the stages that had to run, and path -> hash of all."""
     params, base, sources = resolve(root, ask)
+    stages.known(root, params.prepare)
     targets = [f"pack@{base.name}-{source.name}" for source in sources]
     targets += [f"clean-watched@{name}" for name in params.refresh.watch]
     every = (*(source.name for source in sources), *params.refresh.watch)

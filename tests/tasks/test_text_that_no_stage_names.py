@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from ratoon import stages
-from ratoon.config import Ask
+from ratoon.config import Ask, ConfigError
 from ratoon.corpus.documents import rows
 from ratoon.corpus.edition import read_ledger, shards
 from tasks import prepare, versions
@@ -139,3 +139,23 @@ def test_a_watched_source_is_not_selected_from_for_it_is_never_trained_on(projec
     stages.ingest(project, "odd")
     stages.clean(project, "odd")  # no stage scores it
     assert len(texts(project, "odd")) == 300
+
+
+@pytest.mark.parametrize(
+    ("place", "asked"),
+    [
+        ("select.0.sources", {"select": [{"score": "longest", "keep": 0.9, "sources": ["zzzz"]}]}),
+        ("scores.ppl.sources", {"scores": {"ppl": {"kind": "perplexity", "reference": ["zzz"], "sources": ["zzzz"]}}}),
+        ("scores.ppl.reference", {"scores": {"ppl": {"kind": "perplexity", "reference": ["zzzz"]}}}),
+        ("prefixes.sources", {"prefixes": {"sources": ["zzzz"]}}),
+        ("dedup.across", {"dedup": {"across": ["zzzz", "aaa"]}}),
+        ("decontaminate.held_out.sources", {"decontaminate": {"held_out": {"sources": ["zzzz"]}}}),
+    ],
+)
+def test_a_list_of_sources_that_names_one_nobody_declared_is_refused(project, place, asked):
+    edit(project, "params.yaml", lambda raw: raw["prepare"].update(asked))
+    letter = f"params.yaml: prepare.{place}: no source 'zzzz'; did you mean 'zzz'"
+    for refuses in (prepared, lambda root: stages.clean(root, "aaa"), lambda root: stages.pack(root, "nano", "aaa")):
+        with pytest.raises(ConfigError) as error:
+            refuses(project)
+        assert str(error.value).startswith(letter)
