@@ -4,13 +4,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ratoon import config
-from ratoon.config import Base, ConfigError, Learned, ModelPerplexity, PrepareConfig, Scratch, Source
+from ratoon.config import Base, ConfigError, ModelPerplexity, PrepareConfig, Scratch, Source
 from ratoon.layout import Layout
 from ratoon.records import Ledger
 
@@ -68,7 +68,7 @@ def scorers(root: Path) -> None:
     from ratoon.corpus.scores.kept import scorers as train
 
     layout, prepare = Layout(root), config.load(root).prepare
-    _known(root, prepare.scores)
+    known(root, prepare)
     train(prepare, layout.documents("."), layout.scorers, prepare.engine)
 
 
@@ -77,8 +77,8 @@ def score(root: Path, source: str) -> Ledger:
     from ratoon.corpus.scores.stage import score as rate
 
     layout, prepare = Layout(root), config.load(root).prepare
+    known(root, prepare)
     asked = prepare.scorers(source)
-    _known(root, asked)
     return rate(
         config.source(root, source),
         prepare,
@@ -91,14 +91,14 @@ def score(root: Path, source: str) -> Ledger:
     )
 
 
-def _known(root: Path, asked: "Mapping[str, Learned | ModelPerplexity]") -> None:
-    """Refuse scorers that name sources nobody declared."""
-    for name, scorer in asked.items():
-        for other in sorted({each for side in scorer.references().values() for each in side}):
+def known(root: Path, prepare: PrepareConfig) -> None:
+    """Refuse lists of sources that name one nobody declared: asked for by a wrong name, nothing would be done."""
+    for place, names in prepare.named():
+        for name in names:
             try:
-                config.source(root, other)
+                config.source(root, name)
             except ConfigError as error:
-                raise ConfigError(f"params.yaml: prepare.scores.{name}: {error}") from error
+                raise ConfigError(f"params.yaml: prepare.{place}: {error}") from error
 
 
 def _measure(root: Path, source: str, name: str, asked: ModelPerplexity) -> "Measure":
@@ -127,7 +127,11 @@ def clean(root: Path, source: str) -> Ledger:
     """Rules, duplicates, held-out part."""
     from ratoon.corpus.clean import clean as sift
 
-    layout, prepare = Layout(root), config.load(root).prepare
+    layout, params = Layout(root), config.load(root)
+    prepare = params.prepare
+    known(root, prepare)
+    if source in params.refresh.watch:  # never trained on, and not scored for it: there is nothing to select
+        prepare = prepare.model_copy(update={"select": ()})
     return sift(
         config.source(root, source),
         prepare,
@@ -177,6 +181,34 @@ def tokenizer(root: Path, base: str) -> None:
     made.write_text(json.dumps({"base": declared.digest()}), encoding="utf-8")
 
 
+def beside(root: Path, wanted: Iterable[str]) -> list[tuple[str, str]]:
+    """(stage, source) of the stages that read what dvc.yaml cannot name, in the order in which they are to run.
+
+    Lists lie anywhere, and the items of a foreach cannot depend on each other. `wanted`: sources to be cleaned.
+    """
+    params = config.load(root)
+    known = (*params.refresh.sources, *params.refresh.watch)
+    dedup, asked = params.prepare.dedup, set(wanted)
+    ordered = [name for name in dedup.across if any(name == one or name in dedup.above(one) for one in asked)]
+    return [
+        *(("ingest", name) for name in known if config.source(root, name).lists),
+        *(("clean", name) for name in ordered if name in known),
+    ]
+
+
+def behind(root: Path, stage: str, source: str) -> bool:
+    """Whether an edition, DVC finding it new, was made of lists or held against editions that are others now."""
+    from ratoon.corpus.clean import held_against
+    from ratoon.corpus.edition import read_ledger
+    from ratoon.corpus.sources import lists
+
+    layout = Layout(root)
+    if stage == "ingest":
+        return read_ledger(layout.documents(source)).also_read != lists(config.source(root, source), root)
+    out = layout.clean(source)
+    return read_ledger(out).also_read != held_against(source, config.load(root).prepare, out)
+
+
 def declared_sources(root: Path) -> list[Source]:
     return [config.source(root, name) for name in config.load(root).refresh.sources]
 
@@ -187,7 +219,8 @@ def pack(root: Path, base: str, source: str) -> Ledger:
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     from ratoon.corpus.pack import pack as tokens
 
-    layout, prefixes = Layout(root), config.load(root).prepare.prefixes
+    layout, prepare = Layout(root), config.load(root).prepare
+    known(root, prepare)
     declared: Base = config.base(root, base)
     return tokens(
         config.source(root, source),
@@ -197,5 +230,5 @@ def pack(root: Path, base: str, source: str) -> Ledger:
         layout.rows(base, source),
         Said(f"pack {source} for {base}"),
         layout.scores(source),
-        prefixes and prefixes.of(source),
+        prepare.prefixes and prepare.prefixes.of(source),
     )

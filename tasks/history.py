@@ -17,8 +17,6 @@ from ratoon.evaluation.history import History, Row
 from ratoon.evaluation.slices import Place, Score
 from ratoon.layout import Layout
 from ratoon.records import read, write
-from ratoon.training import shards
-from ratoon.training.release import put_together
 from ratoon.training.request import Request, Result
 from tasks import tracking
 from tasks.assess import unscored
@@ -169,6 +167,9 @@ def followed(job: Job, folder: Path, run: str) -> trajectory.Trajectory:
 def as_model(saved: Path, request: Request) -> Iterator[Path]:
     """What was kept of a run as a model: as it is, or for the while what an adapter makes of the parent. The parts of
     several ranks are put together for good, which takes a third of their room."""
+    from ratoon.training import shards  # with torch: the page hears that a run began before that is loaded
+    from ratoon.training.release import put_together
+
     if shards.has_parts(saved):
         yield put_together(request, saved, saved)
     elif any(saved.glob("model*.safetensors")):

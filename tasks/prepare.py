@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from ratoon import config, records
+from ratoon import config, records, stages
 from ratoon.config import Ask, Base, Gguf, Pretrained, Scratch, Source
 from ratoon.layout import Layout
 from ratoon.lm.base import check_tokenizer, obtain, weights_folder
@@ -28,6 +29,7 @@ STAGE = re.compile(r"(?:Running stage|Stage) '([^']+)'")  # what DVC says of eac
 def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
     """Bring every source up to date through DVC. Returns the stages that had to run, and path -> hash of all."""
     params, base, sources = resolve(root, ask)
+    stages.known(root, params.prepare)
     targets = {source.name: f"pack@{base.name}-{source.name}" for source in sources}
     targets |= {name: f"clean-watched@{name}" for name in params.refresh.watch}
     for name in targets:
@@ -36,7 +38,11 @@ def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
     passed: set[str] = set()
 
     def is_stale(name: str) -> bool:
-        return bool(versions.status(root, ["--with-deps", targets[name]]))
+        behind = any(stages.behind(root, step, of) for step, of in stages.beside(root, targets) if of == name)
+        return behind or bool(versions.status(root, ["--with-deps", targets[name]]))
+
+    def unread() -> AbstractContextManager[None]:
+        return texts.change(Layout(root), targets, is_stale)
 
     # Ingest, score, clean, pack of each, the tokenizer and the scorers that are kept; two stages of what is watched.
     total = 4 * len(sources) + 2 + 2 * len(params.refresh.watch)
@@ -47,9 +53,16 @@ def make_editions(root: Path, ask: Ask) -> tuple[list[str], dict[str, str]]:
                 passed.add(begun[1])
             shown.update(max(0, len(passed) - 1), note=line.removeprefix("> "))
 
-        made = versions.repro(root, list(targets.values()), heard, within=texts.change(Layout(root), targets, is_stale))
-        shown.update(total, note=f"{len(made.ran)} ran" if made.ran else "nothing new")
-    return list(made.ran), made.hashes
+        ran: list[str] = []
+        for step, name in stages.beside(root, targets):
+            one = f"{step}{'-watched' if name in params.refresh.watch else ''}@{name}"
+            ran += versions.repro(root, [one], heard, within=unread()).ran
+            if stages.behind(root, step, name):
+                ran += versions.repro(root, [one], heard, forced=True, within=unread()).ran
+        made = versions.repro(root, list(targets.values()), heard, within=unread())
+        ran = list(dict.fromkeys([*ran, *made.ran]))
+        shown.update(total, note=f"{len(ran)} ran" if ran else "nothing new")
+    return ran, made.hashes
 
 
 @healing()

@@ -54,11 +54,13 @@ def repro(
     targets: Sequence[str] = (),
     report: Report | None = None,
     *,
+    forced: bool = False,
     wait_seconds: float = 600.0,
     within: AbstractContextManager[None] | None = None,
 ) -> Repro:
     """Run the stages behind `targets` (none: all) that are stale, and only those.
 
+    forced        run the targets themselves, stale or not, and nothing that is behind them
     report        receives each line a stage or DVC prints, as it comes
     wait_seconds  for another DVC process to finish
     within        entered when there is none: nobody else makes editions then
@@ -72,7 +74,8 @@ def repro(
     with dvc_locks.writer(root, report, wait_seconds), within or nullcontext():
         if not before:  # written first: what a killed repro made is pushed by the next refresh too
             records.write_text(unpushed, "")
-        said = patiently(root, ["repro", *targets], report, wait_seconds, as_writer=True)
+        how = ["--force", "--single-item"] if forced else []
+        said = patiently(root, ["repro", *how, *targets], report, wait_seconds, as_writer=True)
     made = hashes(root)
     if said.ran or said.code or before:
         # By hash: `dvc push` sends what dvc.lock names by then, which may be a later edition.

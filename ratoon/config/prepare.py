@@ -1,5 +1,6 @@
 """prepare: from sources to rows."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
@@ -95,3 +96,11 @@ class PrepareConfig(Scoring):
         description="none: nothing is packed that says where a document is from",
         exclude_if=lambda found: found is None,  # digests are what they were before it could be asked for
     )
+
+    def named(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        yield from super().named()
+        yield "dedup.across", self.dedup.across
+        if self.decontaminate and self.decontaminate.held_out:
+            yield "decontaminate.held_out.sources", self.decontaminate.held_out.sources
+        if self.prefixes:
+            yield "prefixes.sources", self.prefixes.sources

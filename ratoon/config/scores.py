@@ -1,5 +1,6 @@
 """prepare.scores and prepare.select: numbers for documents, and how much of a source is trained on by them."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -180,6 +181,14 @@ class Scoring(Declared):
             if scorer.sources and (bare := sorted({*item.sources} - {*scorer.sources})):
                 raise ValueError(f"select: {item.score!r} is not made for {bare[0]!r}; add it to that score's sources")
         return self
+
+    def named(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Every list of sources: its place, and the names."""
+        for name, scorer in sorted(self.scores.items()):
+            for side, names in {"sources": scorer.sources, **scorer.references()}.items():
+                yield f"scores.{name}.{side}", names
+        for number, item in enumerate(self.select):
+            yield f"select.{number}.sources", item.sources
 
     def scorers(self, source: str) -> dict[str, Learned | ModelPerplexity]:
         """What `source` is scored by."""

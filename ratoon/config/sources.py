@@ -116,3 +116,9 @@ class Source(Declared):
     split: Split | None = Field(
         None, description="none: one corpus, whatever it is written in", exclude_if=lambda split: split is None
     )
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """What its pages are held against, as declared."""
+        webs = [origin.web for origin in self.origins if isinstance(origin, Files)]
+        return tuple(name for web in webs for name in (*web.block, *web.robots))

@@ -20,17 +20,19 @@ import pyarrow.compute as compute
 from ratoon.config import ConfigError, Engine, HeldOut, PrepareConfig, Source
 from ratoon.corpus.decontaminate import report as contamination
 from ratoon.corpus.decontaminate.judge import Clear
-from ratoon.corpus.dedup.survivors import Decision, Fate, decide
+from ratoon.corpus.dedup.survivors import Decision, Fate, compared, decide
 from ratoon.corpus.documents import ShardWriter, Tally, batches, tally_of
 from ratoon.corpus.edition import Edition, digest, read_ledger, renew, shards
 from ratoon.corpus.fates import DROP, HELD_OUT, TRAIN, Kept, part_of, settle
 from ratoon.corpus.judge import COLUMNS, Court, Documents, Judge
 from ratoon.corpus.judges import judges
+from ratoon.corpus.scores.select import NOT_SELECTED
 from ratoon.corpus.workers import Report, Seen, each
 from ratoon.records import Ledger
 
 # Raise it whenever the same documents and parameters would give another edition.
 VERSION = 2
+REASONS_TOLD = 5  # of those that dropped documents, in the letter of a source with too few
 BATCH = 512  # documents the judges see at once, at most
 VERDICTS = pa.schema(
     [("id", pa.string()), ("place", pa.string()), ("reason", pa.string()), ("key", pa.binary()), ("bytes", pa.int64())]
@@ -63,20 +65,27 @@ def clean(
     asked = (*judges(source, config), *also)
     inputs = shards(documents)
     key = digest(VERSION, *(each.content() for each in asked))
+    above = held_against(source.name, config, out)
+    if missing := [name for name, found in above.items() if not found]:
+        raise ConfigError(
+            f"params.yaml: prepare.dedup.across: {missing[0]!r} comes before {source.name!r} and has no clean edition "
+            f"at {out.with_name(missing[0])}\n"
+            f"  `ratoon prepare` makes the sources of refresh.sources and refresh.watch in that order; of another, or "
+            f"stage by stage: ratoon prepare clean {missing[0]}"
+        )
     with renew(out) as edition:
         judged = _judge(inputs, key, asked, edition, report, processes)
         verdicts = [edition.path(name) for name in judged]
         told = [contamination.write(edition, each.index, verdicts) for each in asked if isinstance(each, Clear)]
         found = Decision([Fate(b"", b"")] * len(inputs), [])
         if config.dedup.joint:
-            above = [out.with_name(name) for name in config.dedup.above(source.name)]
-            share = config.held_out.share
-            found = decide(inputs, verdicts, above, edition, config.dedup, share, report, processes)
+            against, share = [out.with_name(name) for name in above], config.held_out.share
+            found = decide(inputs, verdicts, against, edition, config.dedup, share, report, processes)
         settled = settle(source, config, inputs, verdicts, found.fates, scores, edition)
         files = _write(settled.kept, edition, report, processes)
         for portion in settled.portions or [""]:
             inside = [item for item in files if not portion or item[1].startswith(f"{portion}/")]
-            _refuse(source.name, portion, config.held_out, *_sums(edition, inside))
+            _refuse(source.name, portion, config.held_out, *_sums(edition, inside), settled.total)
         _, held = _sums(edition, files)
         ledger = Ledger(
             source=source.name,
@@ -97,8 +106,14 @@ def clean(
             examples=settled.total.examples,
             kept_by=settled.kept_by,
             portions=settled.portions,
+            also_read=above,
         )
         return edition.publish(ledger)
+
+
+def held_against(source: str, config: PrepareConfig, out: Path) -> dict[str, str]:
+    """Each source of higher priority -> a name for what `out` must not repeat of it; '' where it has no edition."""
+    return {name: compared(out.with_name(name)) for name in config.dedup.above(source)}
 
 
 def _sums(edition: Edition, files: Iterable[tuple[int, str]]) -> tuple[Tally, Tally]:
@@ -221,22 +236,26 @@ def write_parts(kept: Kept, paths: dict[int, Path]) -> None:
         writer.close(tally)
 
 
-def _refuse(source: str, portion: str, config: HeldOut, train: Tally, held: Tally) -> None:
+def _refuse(source: str, portion: str, config: HeldOut, train: Tally, held: Tally, total: Tally) -> None:
+    """`total`: of the whole source, for what became of the documents that are missing."""
     named = f"source {source!r}" + (f", portion {portion!r}" if portion else "")
     also = "\n  or take that language from split.languages (portion `other`: split.rest: drop)" if portion else ""
+    gone = ", ".join(f"{count} {reason}" for reason, count in total.dropped.most_common(REASONS_TOLD))
+    lost = f"  of {total.documents + total.dropped.total()} documents: {gone}\n" if gone else ""
     if held.documents < config.min_documents:
-        total = train.documents + held.documents
+        clean = train.documents + held.documents
         # A quarter more than needed on average: which documents fall in is up to their hashes.
-        share = 1.25 * config.min_documents / total if total else 1
+        share = 1.25 * config.min_documents / clean if clean else 1
         way = f"set prepare.held_out.share in params.yaml to {share:.2f}, or " if share < 0.3 else ""
         raise ConfigError(
-            f"{named}: {held.documents} of {total} clean documents are held out; "
+            f"{named}: {held.documents} of {clean} clean documents are held out; "
             f"prepare.held_out.min_documents is {config.min_documents}\n"
-            f"  {way}add text, cut long texts into documents, or lower min_documents (intervals then widen){also}"
+            f"{lost}  {way}add text, cut long texts into documents, or lower min_documents (intervals then widen){also}"
         )
     if not train.documents or train.bytes < held.bytes:
+        way = "keep more of it by prepare.select in params.yaml, " if total.dropped[NOT_SELECTED] else ""
         raise ConfigError(
             f"{named} is smaller than its held-out part: {train.documents} documents ({train.bytes} "
             f"bytes) to train on, {held.documents} documents ({held.bytes} bytes) held out\n"
-            f"  add text, or lower prepare.held_out.share in params.yaml{also}"
+            f"{lost}  {way}add text, or lower prepare.held_out.share in params.yaml{also}"
         )

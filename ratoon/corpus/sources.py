@@ -10,6 +10,7 @@ from ratoon.corpus.edition import Edition, digest, renew
 from ratoon.corpus.formats import Bad, Record, as_json
 from ratoon.corpus.packages import installed
 from ratoon.corpus.units import UNKNOWN_SUFFIX, Input, Unit
+from ratoon.corpus.web import blocklist
 from ratoon.corpus.web.archive import EXPECTED
 from ratoon.corpus.workers import Report, Seen, each
 from ratoon.records import Ledger
@@ -33,10 +34,11 @@ def ingest(
     is found, or when more than `max_bad_share` of the records are unreadable.
     """
     try:
+        also_read = lists(source, root)
         plan = units.plan(source, root, amend.content(asked))
         with renew(out) as edition:
             tallies = _make(source, asked, plan.units, edition, report, processes)
-            ledger = _ledger(source, asked, plan, tallies, edition)
+            ledger = _ledger(source, asked, plan, tallies, edition, also_read)
             return edition.publish(ledger)
     except ConfigError as error:
         raise ConfigError(f"source {source.name!r}: {error}") from error
@@ -111,7 +113,14 @@ def _license(unit: Unit) -> str | None:
     return None
 
 
-def _ledger(source: Source, asked: Amend | None, plan: units.Plan, tallies: list[Tally], edition: Edition) -> Ledger:
+def _ledger(
+    source: Source,
+    asked: Amend | None,
+    plan: units.Plan,
+    tallies: list[Tally],
+    edition: Edition,
+    also_read: dict[str, str],
+) -> Ledger:
     total = Tally()
     for tally in tallies:
         total.add(tally)
@@ -128,7 +137,19 @@ def _ledger(source: Source, asked: Amend | None, plan: units.Plan, tallies: list
         shards=edition.hashes(unit.shard for unit in plan.units),
         examples=total.examples,
         amended=total.changes(),
+        also_read=also_read,
     )
+
+
+def lists(source: Source, root: Path) -> dict[str, str]:
+    """The lists that pages of the source are held against -> a name for what each holds; '' where it is not there."""
+    found: dict[str, str] = {}
+    for name in source.lists:
+        try:
+            found[name] = blocklist.content((name if name == blocklist.WHEEL else str(root / name),))
+        except ConfigError:  # refused by whoever reads pages; a source may hold none yet
+            found[name] = ""
+    return found
 
 
 def _refuse(source: Source, total: Tally, skipped: tuple[Input, ...]) -> None:

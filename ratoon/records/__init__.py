@@ -94,6 +94,11 @@ class Ledger(Record):
         description="ingest: repair, or kind of private string -> what was changed in the documents kept",
         exclude_if=lambda found: not found,
     )
+    also_read: dict[str, str] = Field(
+        default_factory=dict,
+        description="ingest: list of a source, clean: source of higher priority -> digest of what was read of it",
+        exclude_if=lambda found: not found,
+    )
     portions: dict[str, Portion] = Field(
         default_factory=dict,
         description="clean and pack of a source that is split: folder -> what is in it; together what is kept",

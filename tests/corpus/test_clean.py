@@ -5,7 +5,7 @@ import random
 import pytest
 from small_sources import lines, notes, recipe, sentence, tree
 
-from ratoon.config import ConfigError
+from ratoon.config import ConfigError, DateFilter, Select
 from ratoon.corpus import clean as room
 from ratoon.corpus.clean import clean, normalise, text_key
 from ratoon.corpus.documents import rows
@@ -154,6 +154,26 @@ def test_a_source_smaller_than_its_held_out_part_is_refused_with_the_numbers(tmp
         prepare(tmp_path, {"a.jsonl": [*held, train]})
     assert "source 'notes' is smaller than its held-out part: 1 documents" in str(error.value)
     assert f"{len(held)} documents ({sum(map(len, held))} bytes) held out" in str(error.value)
+
+
+def test_what_is_left_with_too_little_says_what_took_the_rest(tmp_path):
+    config = recipe(min_bytes=20, mean_word_length=[9, 12]).model_copy(
+        update={"dates": DateFilter(max_date="2024-06-30")}
+    )
+    with pytest.raises(
+        ConfigError, match=r"0 of 0 clean documents .* is 2\n  of 102 documents: 102 undated\n  add text"
+    ):
+        prepare(tmp_path, {"a.jsonl": [*HUNDRED, "short", "brief"]}, config)
+    with pytest.raises(ConfigError, match=r"\n  of 103 documents: 100 mean_word_length, 3 min_bytes\n  add text"):
+        prepare(tmp_path, {"a.jsonl": ["short", "brief", "curt", *HUNDRED]}, config.model_copy(update={"dates": None}))
+
+
+def test_a_source_that_a_selection_leaves_smaller_than_its_held_out_part_is_told_so(tmp_path):
+    config = recipe().model_copy(update={"select": (Select(score="longest", bytes=100),)})
+    with pytest.raises(
+        ConfigError, match=r"is smaller than its held-out part(.|\n)*not_selected\n  keep more of it by"
+    ):
+        prepare(tmp_path, {"a.jsonl": HUNDRED}, config, scores=tmp_path / "scores")
 
 
 def test_rules_are_those_of_the_kind_of_text(tmp_path):

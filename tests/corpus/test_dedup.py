@@ -128,7 +128,7 @@ def test_a_text_is_in_the_source_of_highest_priority_alone(tmp_path):
 
 
 def test_a_source_without_an_edition_or_signatures_cannot_be_compared_with(tmp_path):
-    with pytest.raises(ConfigError, match=r"notes/ledger.json: not found; it is written by the stage before"):
+    with pytest.raises(ConfigError, match=r"prepare.dedup.across: 'notes' comes before 'letters' and has no clean"):
         prepare(tmp_path, {"b.jsonl": FORTY}, config(across=ACROSS), "letters", "letters")
     prepare(tmp_path, {"a.jsonl": FORTY}, recipe(), "notes")
     with pytest.raises(ConfigError, match=r"notes: has no signatures to compare with; prepare this source first"):

@@ -25,7 +25,7 @@ from ratoon.corpus.dedup.bands import ENTRY, I32, Forest, Spill, pairs_of
 from ratoon.corpus.dedup.upsample import copies
 from ratoon.corpus.dedup.words import I64, U8, U64
 from ratoon.corpus.documents import tally_of
-from ratoon.corpus.edition import Edition, digest, shards
+from ratoon.corpus.edition import LEDGER, Edition, digest, read_ledger, shards
 from ratoon.corpus.workers import Report, each
 
 REASONS = (None, "near_duplicate", "in_other_source", "repeated_paragraphs")
@@ -132,6 +132,14 @@ def _keys(path: Path, signed: Path | None) -> Keys:
     whole = b"".join(column.drop_null().to_pylist())
     keys = np.frombuffer(whole, ">u8")[::2].astype(np.uint64)
     return Keys(path, signed, rows, keys, table["bytes"].to_numpy()[rows])
+
+
+def compared(directory: Path) -> str:
+    """A name for all that is read of a clean edition that others must not repeat; '' where there is none."""
+    if not (directory / LEDGER).exists():
+        return ""
+    held = read_ledger(directory).shards
+    return digest(*((name, held[name]) for name in sorted(held) if name.startswith(("verdicts/", "signatures/"))))
 
 
 def _others(directory: Path, near: NearDuplicates | None) -> list[Keys]:
