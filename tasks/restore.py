@@ -4,12 +4,13 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from ratoon.config import ConfigError
 from ratoon.layout import Layout
-from tasks import commits, disk, dvc_locks, objects, tracking
+from tasks import commits, disk, dvc_locks, objects, texts, tracking
 from tasks.objects import Objects
 from tasks.origin import Origin, every, kept_file, of_version
 
@@ -50,7 +51,7 @@ def restore(root: Path, line: str, version: int, into: Path | None = None, *, fo
     folder = (into or layout.state / "restored" / f"{line}-v{version}").resolve()
     if file := next((place for place in (folder, *folder.parents) if place.is_file()), None):
         raise ConfigError(f"ratoon restore --into: {file} is a file; name a folder, such as one that is not there yet")
-    with dvc_locks.writer(root), objects.opened(root) as store:
+    with dvc_locks.writer(root), objects.opened(root) as store, ExitStack() as unread:
         wanted = list(parts(origin, store))
         todo = [one for one in wanted if not one.same(folder / one.path)]
         surplus = list(strangers(folder, origin, wanted))
@@ -61,6 +62,10 @@ def restore(root: Path, line: str, version: int, into: Path | None = None, *, fo
         size = sum(path.stat().st_size for path in paths.values())
         if size:
             disk.room(root, folder, size, f"restoring {line} version {version}")
+        if folder == root.resolve():
+            touched = [Path(path) for path in (*(one.path for one in todo), *surplus)]
+            changed = {Path(at).name for at in origin.editions if any(path.is_relative_to(at) for path in touched)}
+            unread.enter_context(texts.change(layout, changed, lambda name: True))
         aside = set_aside(layout, folder, lost) if lost else None
         for name in surplus:
             (folder / name).unlink(missing_ok=True)

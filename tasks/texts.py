@@ -20,7 +20,7 @@ LOOK_SECONDS = 0.5
 
 
 class BeingRead(ConfigError):
-    """New text of a source waits while a run reads the present one."""
+    """Another edition of a source waits while a run reads the present one."""
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def change(layout: Layout, names: Iterable[str], is_stale: Callable[[str], bool]
             if not taken(lock, fcntl.LOCK_EX) and is_stale(name):
                 lock.seek(0)
                 raise BeingRead(
-                    f"{name}: there is new text, and a run under way reads the present edition (process "
+                    f"{name}: its edition would be replaced, and a run under way reads it (process "
                     f"{lock.read().strip() or '?'}); nothing was changed: run this again when it has ended"
                 )
         yield

@@ -17,7 +17,7 @@ from postgres_server import postgres
 
 from ratoon.config import ConfigError
 from ratoon.layout import Layout
-from tasks import backup, backup_restore, databases, disk, environment, objects, retention, tracking, versions
+from tasks import backup, backup_restore, databases, disk, environment, objects, retention, texts, tracking, versions
 from tasks.databases import Database
 from tasks.job import held
 from tasks.restore import restore
@@ -97,6 +97,17 @@ def test_restoring_in_place_refuses_what_is_kept_nowhere_else_and_with_force_mov
     assert state_of(root) == made[1]
     assert (done.aside / "data" / "rows" / "tiny" / "words" / "whole.txt").read_text() == "work of a day"
     assert (done.aside / "data" / "clean" / "code" / "new.txt").read_text() == "more of it"
+
+
+def test_text_that_a_run_reads_is_not_restored_over(copy):
+    root, made = copy
+    before = state_of(root)
+    with texts.read(Layout(root), ["code"]):
+        with pytest.raises(texts.BeingRead, match=r"^code: its edition would be replaced"):
+            restore(root, "line", 1, root)
+        assert state_of(root) == before
+    restore(root, "line", 1, root)
+    assert state_of(root) == made[1]
 
 
 def test_after_gc_every_promoted_version_is_whole_and_what_went_is_what_was_said(copy, tmp_path):

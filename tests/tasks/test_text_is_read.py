@@ -54,7 +54,9 @@ def test_new_text_of_a_source_that_is_read_waits_and_that_of_another_does_not(ma
         write(made / "data" / "raw" / "words" / "text.txt", "three more words")
         assert bring_up_to_date(made).ran == ("make@words",)
         write(made / "data" / "raw" / "code" / "text.txt", "newer code")
-        with pytest.raises(texts.BeingRead, match=rf"^code: there is new text, .*\(process {other.pid}\); nothing was"):
+        with pytest.raises(
+            texts.BeingRead, match=rf"^code: its edition would be replaced, .*\(process {other.pid}\); nothing was"
+        ):
             bring_up_to_date(made)
         assert {path: it for path, it in versions.hashes(made).items() if "code" in path} == {
             path: it for path, it in before.items() if "code" in path
