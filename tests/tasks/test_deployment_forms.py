@@ -268,7 +268,8 @@ def test_on_a_cpu_no_slot_of_a_gpu_is_taken(monkeypatch):
 
 
 def test_a_part_within_a_refresh_is_let_in_and_one_beside_it_is_not(tmp_path):
-    mine = SimpleNamespace(layout=Layout(tmp_path), line="mine")
+    params = SimpleNamespace(refresh=SimpleNamespace(watch=()))
+    mine = SimpleNamespace(layout=Layout(tmp_path), line="mine", params=params, sources=(), editions={})
     with job.alone(mine), job.alone_or_within(mine):
         pass
     refused = pytest.raises(ConfigError, match=rf"under way \(process {os.getpid()}\)")

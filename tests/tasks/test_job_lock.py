@@ -10,7 +10,8 @@ from tasks.job import alone
 
 
 def test_a_second_refresh_of_the_same_model_is_refused_until_the_first_ends(tmp_path):
-    job = SimpleNamespace(layout=Layout(Path(tmp_path)), line="mine")
+    params = SimpleNamespace(refresh=SimpleNamespace(watch=()))
+    job = SimpleNamespace(layout=Layout(Path(tmp_path)), line="mine", params=params, sources=(), editions={})
     (tmp_path / ".ratoon" / "refreshes" / "mine").mkdir(parents=True)
     with (
         alone(job),

@@ -14,7 +14,7 @@ def test_a_source_gets_its_folder_for_dropped_files_before_dvc_asks_for_it(tmp_p
         (shutil.copytree if (root / name).is_dir() else shutil.copy)(root / name, tmp_path / name)
     seen = []
 
-    def repro(at, targets, heard):
+    def repro(at, targets, heard, *, within):
         seen.extend(sorted(path.name for path in (at / "data" / "raw").iterdir()))
         return versions.Repro((), {})
 
