@@ -106,9 +106,19 @@ def carry_out(job: Job, request: Request, name: str, parent_run: str | None) -> 
 
 
 def clear(run: Path) -> None:
-    """Of a run that ended and whose weights are gone nothing stays: what it left says that it need not be made."""
-    if (run / "result.json").exists() and ended(run) is None:
-        discard(run)
+    """Of a run that ended and whose weights are gone nothing stays: what it left says that it need not be made.
+
+    Raises ConfigError where they are in `run`, and its record has another place for them: then they are not gone.
+    """
+    if not (run / "result.json").exists() or ended(run) is not None:
+        return
+    model = Path(records.read(run / "result.json", Result).model)
+    if found := next((at for at in (run / Path(*model.parts[-2:]), run / model.name) if at.is_dir()), None):
+        raise ConfigError(
+            f"{found}: these weights are recorded as {model}; was the project's folder moved?\n"
+            f"  move it back, or make a backup there and restore it here (`ratoon backup`); nothing was touched"
+        )
+    discard(run)
 
 
 def log_checkpoints(run: tracking.Run, request: Request, result: Result, folder: Path) -> None:

@@ -138,8 +138,12 @@ class ChooseConfig(Declared):
     few_groups: PositiveInt = Field(6, description="fewer trunks than this are warned of")
     min_agreement: Share = Field(0.2, description="share of starts at the optimum below which a fit is warned of")
     extrapolate: bool = Field(False, description="true: answer for targets beyond far_tokens and far_size too")
-    far_tokens: float = Field(10.0, ge=1, description="times the longest run's tokens, beyond which it is far")
-    far_size: float = Field(4.0, ge=1, description="times the largest model run, beyond which it is far")
+    far_tokens: float = Field(
+        10.0, ge=1, description="times the longest run's tokens, or parts of the shortest's, beyond which it is far"
+    )
+    far_size: float = Field(
+        4.0, ge=1, description="times the largest model run, or parts of the smallest, beyond which it is far"
+    )
     domain_epochs: PositiveFloat = Field(
         16.0, description="times the domain text may be read at most (mixtures tolerate 15 to 20, arXiv:2605.12715)"
     )

@@ -222,16 +222,18 @@ def test_arms_are_measured_on_the_items_of_the_refresh_and_leave_it_as_it_was(pr
     ]
 
 
-def test_an_arm_that_was_killed_goes_on_and_one_that_is_there_costs_nothing(project, tracked, monkeypatch):
-    score = harness.score
-
+def kill_while_scored(project, *names):
     def killed(*args, **more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(harness, "score", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run_arms(project)
-    monkeypatch.setattr(harness, "score", score)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(harness, "score", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_arms(project, *names)
+
+
+def test_an_arm_that_was_killed_goes_on_and_one_that_is_there_costs_nothing(project, tracked, monkeypatch):
+    kill_while_scored(project)
     monkeypatch.setattr(tasks.train, "supervise", None)  # trained already: not again
     tracked.runs.clear()
     _, found = run_arms(project)
@@ -242,21 +244,25 @@ def test_an_arm_that_was_killed_goes_on_and_one_that_is_there_costs_nothing(proj
 
 
 def test_an_arm_whose_weights_went_before_it_was_measured_is_trained_again(project, tracked, monkeypatch):
-    score = harness.score
-
-    def killed(*args, **more):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(harness, "score", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run_arms(project, "domain_only")
-    monkeypatch.setattr(harness, "score", score)
+    kill_while_scored(project, "domain_only")
     (weights,) = (project / ".ratoon").rglob("arms/*/train/checkpoints")
     before = digests(weights)
     shutil.rmtree(weights)
     _, found = run_arms(project, "domain_only")
     assert [arm.name for arm in found.arms] == ["domain_only"]
     assert digests(weights) == before
+
+
+def test_weights_that_are_recorded_elsewhere_are_not_gone_and_stay(project):
+    """A project whose folder was moved: its records keep the old place."""
+    kill_while_scored(project, "domain_only")
+    (place,) = (project / ".ratoon").rglob("arms/*/train/result.json")
+    result, before = records.read(place, Result), digests(place.parent / "checkpoints")
+    moved = result.model.replace(str(project), "/once/here")
+    records.write(place, result.model_copy(update={"model": moved}))
+    with pytest.raises(ConfigError, match=r"step-0.*recorded as /once/here/.*moved\?(.|\n)*nothing was touched"):
+        run_arms(project, "domain_only")
+    assert digests(place.parent / "checkpoints") == before
 
 
 def test_a_candidate_that_is_gone_is_not_one_that_failed(project):
