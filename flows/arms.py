@@ -7,16 +7,15 @@ from prefect import flow
 from ratoon.config import Ask
 from tasks import tracking
 from tasks.arms import RECORD, conclude_arms, measure, open_study
+from tasks.declared import FLOW
 from tasks.job import alone
-from tasks.names import run_name
-from tasks.orphans import claim
 from tasks.promote import tell_again
 from tasks.slots import gpu_slots
 
 LAST = Ask()
 
 
-@flow(name="arms", flow_run_name=run_name, on_running=[claim])
+@flow(name="arms", **FLOW)
 def arms(ask: Ask = LAST, names: tuple[str, ...] = (), parent_run: str | None = None) -> dict[str, str]:
     """Measure the arms of these names, or those of params.yaml, on the items of the line's last refresh."""
     study = open_study(Path.cwd(), ask, names)

@@ -7,15 +7,14 @@ from prefect import flow
 from ratoon.config import Ask
 from ratoon.report import health
 from tasks.assess import candidate_of, judge, score_both
+from tasks.declared import FLOW
 from tasks.job import alone_or_within
-from tasks.names import run_name
-from tasks.orphans import claim
 from tasks.prepare import open_job
 from tasks.slots import gpu_slots
 from tasks.writing import look_at_writing
 
 
-@flow(name="assess", flow_run_name=run_name, on_running=[claim])
+@flow(name="assess", **FLOW)
 def assess(ask: Ask, parent_run: str | None = None) -> dict[str, str | bool]:
     """Score parent and candidate on held-out text and benchmarks, compare them in pairs, and judge."""
     job = open_job(Path.cwd(), ask)

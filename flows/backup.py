@@ -7,14 +7,13 @@ from prefect.states import Cancelled, Completed, State
 
 from ratoon.config import Archive
 from tasks.catch_up import given_way
+from tasks.declared import FLOW
 from tasks.keep import archive
-from tasks.names import run_name
-from tasks.orphans import claim
 
 IN_USE = Archive()  # type: ignore[call-arg]
 
 
-@flow(name="backup", flow_run_name=run_name, on_running=[claim])
+@flow(name="backup", **FLOW)
 def backup(ask: Archive = IN_USE) -> State:
     """Write it beside those before, compare every hash, and remove the oldest beyond `operate.backup.keep`."""
     if why := given_way():

@@ -7,15 +7,14 @@ from prefect.states import Cancelled, Completed, State
 
 from ratoon.config import Collect
 from tasks.catch_up import given_way
+from tasks.declared import FLOW
 from tasks.job import Busy
 from tasks.keep import collect
-from tasks.names import run_name
-from tasks.orphans import claim
 
 LOOK = Collect()  # type: ignore[call-arg]
 
 
-@flow(name="gc", flow_run_name=run_name, on_running=[claim])
+@flow(name="gc", **FLOW)
 def gc(ask: Collect = LOOK) -> State:
     """Say what would go by `retention`, or remove it. While a refresh is under way nothing is removed."""
     if why := given_way():

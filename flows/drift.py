@@ -3,15 +3,13 @@
 from pathlib import Path
 
 from prefect import flow
-from prefect.runtime import deployment
-from prefect.states import Cancelled, State
+from prefect.states import State
 
 from flows.prepare import prepare
 from ratoon.config import Ask
+from tasks.declared import FLOW, left
 from tasks.drift import measure_drift
 from tasks.job import reading
-from tasks.names import run_name
-from tasks.orphans import claim
 from tasks.prepare import open_job
 from tasks.slots import gpu_slots
 from tasks.texts import BeingRead
@@ -19,7 +17,7 @@ from tasks.texts import BeingRead
 NOTHING_ASKED = Ask()
 
 
-@flow(name="drift", flow_run_name=run_name, on_running=[claim])
+@flow(name="drift", **FLOW)
 def drift(ask: Ask = NOTHING_ASKED) -> dict[str, object] | State:
     """Bring the sources up to date, score the champion on the newest and on older text; an event if it drifted.
 
@@ -28,9 +26,7 @@ def drift(ask: Ask = NOTHING_ASKED) -> dict[str, object] | State:
     try:
         prepare(ask)
     except BeingRead as error:
-        if deployment.id is None:
-            raise
-        return Cancelled(message=str(error))
+        return left(error)
     job = open_job(Path.cwd(), ask)
     with gpu_slots(job), reading(job):
         return measure_drift(job).model_dump(mode="json")

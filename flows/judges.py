@@ -6,17 +6,16 @@ from prefect import flow
 
 from ratoon.config import Ask
 from tasks import tracking
+from tasks.declared import FLOW
 from tasks.job import alone
 from tasks.judges import RECORD, conclude_judges, follow_seed, open_judges, seeds_of
-from tasks.names import run_name
-from tasks.orphans import claim
 from tasks.promote import tell_again
 from tasks.slots import gpu_slots
 
 LAST = Ask()
 
 
-@flow(name="judges", flow_run_name=run_name, on_running=[claim])
+@flow(name="judges", **FLOW)
 def judges(ask: Ask = LAST, seeds: tuple[int, ...] = ()) -> dict[str, str]:
     """Train with these seeds, or as many as are needed, score all checkpoints, and say what each task is worth."""
     study = open_judges(Path.cwd(), ask)

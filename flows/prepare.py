@@ -3,15 +3,13 @@
 from pathlib import Path
 
 from prefect import flow
-from prefect.runtime import deployment, flow_run
-from prefect.states import Cancelled, State
+from prefect.states import State
 
 from ratoon.config import Ask
 from tasks import announce, embedded
+from tasks.declared import FLOW, left
 from tasks.job import question_answered, resolve
 from tasks.live import warn
-from tasks.names import run_name
-from tasks.orphans import claim
 from tasks.prepare import make_base, make_editions, open_job, push_editions, show_funnel
 from tasks.room import check_prepare
 from tasks.texts import BeingRead
@@ -20,7 +18,7 @@ from tasks.versions import RemoteUnavailable, owed
 EVERYTHING = Ask()
 
 
-@flow(name="prepare", flow_run_name=run_name, on_running=[claim])
+@flow(name="prepare", **FLOW)
 def prepare(ask: Ask = EVERYTHING) -> dict[str, list[str]] | State:
     """Ingest, clean and pack what is new in every source, through DVC; push the editions; make the base.
 
@@ -32,9 +30,7 @@ def prepare(ask: Ask = EVERYTHING) -> dict[str, list[str]] | State:
     try:
         ran, _ = make_editions(root, ask)
     except BeingRead as error:
-        if deployment.id is None or flow_run.parent_flow_run_id is not None:
-            raise
-        return Cancelled(message=str(error))
+        return left(error)
     show_funnel(root, ask)
     make_base(root, ask)
     if params.refresh.push and (ran or owed(root)):

@@ -9,11 +9,10 @@ from prefect import flow
 from ratoon.config import Approval
 from tasks import announce
 from tasks.approve import approve
-from tasks.names import run_name
-from tasks.orphans import claim
+from tasks.declared import FLOW
 
 
-@flow(name="promote", flow_run_name=run_name, on_running=[claim])
+@flow(name="promote", **FLOW)
 def promote(ask: Approval) -> dict[str, Any]:
     """Check that the version is of this line, is what was judged, and loads; then move the champion's alias to it."""
     done = approve(Path.cwd(), ask)

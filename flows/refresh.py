@@ -20,31 +20,38 @@ from tasks import announce, tracking
 from tasks.arms import check_arms
 from tasks.assess import build_suite
 from tasks.catch_up import given_way
+from tasks.declared import FLOW, left
 from tasks.history import look_back, look_closer, remember
 from tasks.intact import check_intact
 from tasks.job import alone, latest, question_answered
 from tasks.live import warn
-from tasks.names import run_name
 from tasks.origin import keep_origin, record_pointers
-from tasks.orphans import claim, crash
+from tasks.orphans import crash
 from tasks.prepare import open_job
 from tasks.promote import conclude, headline, link_of, register
 from tasks.room import check_sweep, check_train
+from tasks.texts import BeingRead
 from tasks.zombies import bury
 
 DEFAULT = Ask()
 
 
-@flow(name="refresh", flow_run_name=run_name, on_running=[claim])
+@flow(name="refresh", **FLOW)
 def refresh(ask: Ask = DEFAULT) -> State:
-    """One whole refresh. Ends Completed with "nothing new" where text and parameters are those of the last one."""
+    """One whole refresh. Ends Completed with "nothing new" where text and parameters are those of the last one.
+
+    Where a run under way reads a source that has new text, a deployment ends Cancelled, as prepare does.
+    """
     from tasks.estimate import check_budget  # with torch: the page hears that a run began before that is loaded
 
     if why := given_way():
         return Cancelled(message=why)
     started, seconds = datetime.now(UTC), dict[str, float]()
     with timed(seconds, "prepare"):
-        prepare(ask)
+        try:
+            prepare(ask)
+        except BeingRead as error:
+            return left(error)
         job = open_job(Path.cwd(), ask)
     if question_answered(job) and not ask.force and (last := latest(job.layout, job.line)):
         return Completed(message=nothing_new(job.line, last.name))

@@ -7,13 +7,12 @@ from prefect import flow
 from ratoon.config import Retreat
 from tasks import announce
 from tasks.approve import retreat
-from tasks.names import run_name
-from tasks.orphans import claim
+from tasks.declared import FLOW
 
 LAST = Retreat()  # type: ignore[call-arg]
 
 
-@flow(name="rollback", flow_run_name=run_name, on_running=[claim])
+@flow(name="rollback", **FLOW)
 def rollback(ask: Retreat = LAST) -> dict[str, str | int]:
     """Champion and previous change places; weights stay where they are. A second time brings the first back."""
     said = retreat(Path.cwd(), ask)

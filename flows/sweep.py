@@ -5,15 +5,14 @@ from pathlib import Path
 from prefect import flow
 
 from ratoon.config import Ask
+from tasks.declared import FLOW
 from tasks.job import alone_or_within
-from tasks.names import run_name
-from tasks.orphans import claim
 from tasks.prepare import open_job
 from tasks.room import check_sweep
 from tasks.slots import gpu_slots
 
 
-@flow(name="sweep", flow_run_name=run_name, on_running=[claim])
+@flow(name="sweep", **FLOW)
 def sweep(ask: Ask, parent_run: str | None = None) -> dict[str, str | float]:
     """Train the proxies, fit the laws, choose the domain share of the target run."""
     from tasks.sweep import choose_ratio, run_proxies  # with torch and scipy: a run is said to begin before that

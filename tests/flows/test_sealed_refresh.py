@@ -81,7 +81,7 @@ def pickles(folder: Path) -> list[str]:
         with path.open("rb") as file:
             head = file.read(2)
         if path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".ckpt") or (
-            head[:1] == b"\x80" and head[1:] in b"\2\3\4\5"
+            (head[:1] == b"\x80" and head[1:] in b"\2\3\4\5") or head == b"gA"  # in base64, as Prefect keeps them
         ):
             found.append(str(path))
         elif head == b"PK" and zipfile.is_zipfile(path):

@@ -50,6 +50,8 @@ def test_nothing_is_kept_as_a_pickle():
     for _, item in [*every(flows, Flow), *every(tasks, Task)]:
         assert not item.persist_result
         assert item.result_storage is None
+    # What a flow failed of is written down all the same.
+    assert {item.result_serializer for _, item in every(flows, Flow)} == {"json"}
     assert not get_current_settings().results.persist_by_default
 
 
