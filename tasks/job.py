@@ -71,7 +71,8 @@ class Job:
     @property
     def common(self) -> dict[str, Any]:
         """What all training requests of this job share."""
-        return {
+        version = {} if self.parent_version is None else {"continues": self.parent_version}
+        return version | {
             "row_tokens": self.base.row_tokens,
             "held_out_tokens": self.params.prepare.held_out.max_tokens,
             "commit": commits.commit(self.layout.root)[0],

@@ -1,6 +1,6 @@
 """In which order rows are read: a function of the position, never of history.
 
-`row(i) = f(stages, seed, i)`. Positions are cut into blocks; within each block every source has its exact
+`row(i) = f(stages, seed, turn, i)`. Positions are cut into blocks; within each block every source has its exact
 number of rows, shuffled; within each epoch of a source every row comes once, shuffled anew. Any position
 is found in O(1), so that resume, branches and elastic restarts are the same question asked again.
 
@@ -44,6 +44,7 @@ class Order:
     rows        source -> rows there are, of every source of any stage
     limits      source -> rows to use of them (a fixed, seeded subset); None: all
     block_rows  rows over which the shares hold exactly
+    turn        whose reading it is: another one reads the same rows in an order of its own; None: the first
     later       further stages, by their blocks
     courses     source -> how its epochs go through its rows; without one, in uniform order
     """
@@ -56,6 +57,7 @@ class Order:
         block_rows: int,
         seed: int,
         limits: Mapping[str, int] | None = None,
+        turn: int | None = None,
         later: Sequence[Stage] = (),
         courses: Mapping[str, Course] | None = None,
     ) -> None:
@@ -63,6 +65,7 @@ class Order:
         self.names = tuple(sorted({name for stage in stages for name in stage.shares}))
         self.block_rows = block_rows
         self.seed = seed
+        self.turn = (seed,) if turn is None else (seed, turn)
         self.courses = dict(courses or {})
         self.on_course = [number for number, name in enumerate(self.names) if name in self.courses]
         self._lay_out(stages)
@@ -110,7 +113,7 @@ class Order:
         """(source at each position, rows of it before that position)."""
         block, offset = np.divmod(positions, self.block_rows)
         stage = self._stage(block)
-        slot = permute(offset, self.block_rows, keys_of(block, self.seed, "block"))
+        slot = permute(offset, self.block_rows, keys_of(block, *self.turn, "block"))
         source = (self.first_slot[stage, 1:] <= slot[:, None]).sum(axis=1)
         within = slot - self.first_slot[stage, source]
         for number in self.on_course:
@@ -124,7 +127,7 @@ class Order:
         a score is read in that order within a block too."""
         blocks, which = np.unique(block, return_inverse=True)
         every = np.tile(np.arange(self.block_rows), len(blocks))
-        keys = keys_of(np.repeat(blocks, self.block_rows), self.seed, "block")
+        keys = keys_of(np.repeat(blocks, self.block_rows), *self.turn, "block")
         slots = permute(every, self.block_rows, keys).reshape(len(blocks), self.block_rows)
         first, end = (self.first_slot[self._stage(blocks), n][:, None] for n in (number, number + 1))
         mine = (first <= slots) & (slots < end)
@@ -141,8 +144,8 @@ class Order:
     def uniform(self, source: int, epoch: Positions, within: Positions) -> Positions:
         """Rows of a source at these places of its epochs, in uniform order."""
         name = self.names[source]
-        shuffled = permute(within, int(self.used[source]), keys_of(epoch, self.seed, name, "epoch"))
-        # The subset in use is the head of one fixed permutation: limits are nested, never disjoint.
+        shuffled = permute(within, int(self.used[source]), keys_of(epoch, *self.turn, name, "epoch"))
+        # The subset in use is the head of one fixed permutation: limits are nested, never disjoint, whoever reads.
         return permute(shuffled, int(self.rows[source]), key(self.seed, name, "pool"))
 
 

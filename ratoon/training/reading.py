@@ -114,6 +114,7 @@ def open_mixture(request: Request) -> Mixture:
             block_rows=recipe.block_rows,
             seed=recipe.seed,
             limits=limits,
+            turn=request.continues,
             later=stages[1:],
             courses=courses,
         )

@@ -62,6 +62,12 @@ class Request(Declared):
     out: str = Field(description="directory of checkpoints, metrics and result")
     commit: str | None = None
     trunk: Trunk | None = Field(None, description="to begin with, in place of `model`, which stays the parent")
+    # Left out for a base: such a request is what it was before lines were read on.
+    continues: int | None = Field(
+        None,
+        description="version that is continued: what follows on it reads in an order of its own",
+        exclude_if=lambda version: version is None,
+    )
 
     @model_validator(mode="after")
     def check(self) -> "Request":

@@ -7,12 +7,13 @@ from ratoon.config import ConfigError
 from ratoon.stream.order import Order, apportion, key, permute
 
 
-def order(seed=7, **limits):
+def order(seed=7, turn=None, **limits):
     return Order(
         {"web": 0.5, "code": 0.29, "law": 0.21},
         {"web": 1000, "code": 37, "law": 400},
         block_rows=100,
         seed=seed,
+        turn=turn,
         limits=limits,
     )
 
@@ -76,6 +77,22 @@ def test_a_limit_uses_a_fixed_nested_subset():
     assert len(small) == 40
     assert len(large) == 80
     assert small < large
+
+
+def rows_of(place, source):
+    return place.row[place.source == source]
+
+
+def test_another_turn_reads_other_rows_first_by_the_same_shares_and_each_once_an_epoch():
+    first, second, third = (order(turn=turn).locate(np.arange(1000)) for turn in (None, 1, 2))
+    for one, other in ((first, second), (first, third), (second, third)):
+        again = set(rows_of(one, 2)) & set(rows_of(other, 2))
+        assert 200 < len(again) < 300  # two draws of 500 from 1,000 share 250, give or take 8
+    assert Counter(second.source.tolist()) == Counter(first.source.tolist())
+    whole = order(turn=1).locate(np.arange(2000))
+    assert np.array_equal(np.sort(rows_of(whole, 2)), np.arange(1000))
+    used = (set(rows_of(order(turn=turn, web=40).locate(np.arange(300)), 2)) for turn in (None, 1))
+    assert len(set.union(*used)) == 40  # what may be read is no matter of turns
 
 
 def test_the_order_of_a_seed_never_changes():

@@ -9,6 +9,7 @@ from ratoon import records
 from ratoon.config import ConfigError, Params, TrainConfig
 from ratoon.records import Choice, Interval
 from ratoon.training.request import Portion, Request, Result, Trunk
+from tasks.job import Job
 from tasks.sweep import continued
 from tasks.train import recipe_of
 
@@ -114,3 +115,15 @@ def test_a_member_of_the_family_without_a_trunk_is_not_annealed_a_second_time(tm
         ConfigError, match=r"pico of the family has kept no trunk.*set train\.trunk: keep, which begins"
     ):
         continued("pico", tmp_path / "pico", request, "line")
+
+
+@pytest.mark.parametrize(("version", "told"), [(None, {}), (3, {"continues": 3})])
+def test_requests_say_which_version_they_continue(tmp_path, version, told):
+    held_out = SimpleNamespace(max_tokens=16)
+    asked = SimpleNamespace(
+        parent_version=version,
+        base=SimpleNamespace(row_tokens=8),
+        params=SimpleNamespace(prepare=SimpleNamespace(held_out=held_out)),
+        layout=SimpleNamespace(root=tmp_path),
+    )
+    assert {key: value for key, value in Job.common.fget(asked).items() if key == "continues"} == told

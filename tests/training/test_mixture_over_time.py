@@ -98,6 +98,20 @@ def test_a_neutral_setting_is_plain_training_to_the_bit(scored_request, case, ke
     assert same(kept, weights(train(scored_request("neutral", mixture=NEUTRAL[case]))))
 
 
+def test_what_continues_a_version_does_not_read_what_made_it_once_more(request_for):
+    plain = request_for()
+    later = [plain.model_copy(update={"continues": version}) for version in (1, 2)]
+    assert "continues" not in plain.model_dump(mode="json")
+    assert len({each.identity() for each in (plain, *later)}) == 3
+    assert plain.identity() == plain.model_copy(update={"continues": None}).identity()
+    found = [rows_of(*read(each), "general") for each in (plain, *later)]
+    there = Rows.open(Path(plain.portions["general"].rows), "train", LENGTH).num_rows
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        again = len({*found[one].tolist()} & {*found[other].tolist()})
+        assert again < 3 * len(found[one]) ** 2 / there < len(found[one]) / 2  # what chance brings
+    assert {len(rows) for rows in found} == {len(found[0])}
+
+
 def test_settings_left_alone_are_no_part_of_what_a_run_is(request_for):
     plain = request_for()
     assert request_for(mixture={}).identity() == plain.identity()
