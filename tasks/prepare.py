@@ -1,8 +1,9 @@
 """Sources to their newest clean, packed edition, and the base they are packed for."""
 
+import math
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from prefect import task
@@ -15,11 +16,12 @@ from ratoon.lm.base import check_tokenizer, obtain, weights_folder
 from ratoon.records import Ledger
 from ratoon.training import scratch
 from ratoon.training.batch import BatchResult
+from ratoon.training.sole import Occupied, sole
 from ratoon.training.supervise import supervise
 from tasks import texts, tracking, versions
 from tasks.artifacts import show_table
 from tasks.job import Job, corpora, folder_of, resolve
-from tasks.live import stage
+from tasks.live import stage, warn
 from tasks.retry import PAUSES, healing, midway
 
 STAGE = re.compile(r"(?:Running stage|Stage) '([^']+)'")  # what DVC says of each, run or skipped
@@ -73,6 +75,25 @@ def push_editions(root: Path) -> None:
 @healing()
 def make_base(root: Path, ask: Ask) -> Path:
     """The base's weights: found, converted, or trained from nothing with its family. Made once, then reused."""
+    with alone_at_bases(Layout(root)):
+        return made_base(root, ask)
+
+
+@contextmanager
+def alone_at_bases(layout: Layout) -> Iterator[None]:
+    """Of two runs that want a base the second finds it made."""
+    folder = layout.state / "bases"
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        try:
+            held.enter_context(sole(folder, 0))
+        except Occupied:
+            warn("another run makes its base: waiting for it")
+            held.enter_context(sole(folder, math.inf))
+        yield
+
+
+def made_base(root: Path, ask: Ask) -> Path:
     params, base, sources = resolve(root, ask)
     family = [config.base(root, name) for name in base.family]
     layout = Layout(root)
