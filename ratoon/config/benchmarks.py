@@ -95,6 +95,10 @@ class Items(Declared):
         names = [prompt.name for prompt in self.prompts]
         if len(set(names)) < len(names):
             raise ValueError(f"prompts are called {', '.join(names)}; each needs a name of its own")
+        if "" in self.until:
+            raise ValueError("until holds an empty text, which ends every generation before it begins; leave it out")
+        if self.labels and self.pattern is not None:
+            raise ValueError("labels and pattern both say what a valid output is; give one of the two")
         _compiles(self.pattern)
         return self
 

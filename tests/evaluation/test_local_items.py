@@ -130,6 +130,8 @@ def test_of_many_items_the_same_are_asked_when_the_file_grows(root):
         ({"prompts": [PLAIN, PLAIN]}, "prompts are called plain, plain; each needs a name of its own"),
         ({"ask": "generation", "prompts": [LISTED]}, r"ask is generation: there are no \{choices\}"),
         ({"pattern": "("}, "is no regular expression"),
+        ({"until": ["\n", ""]}, "until holds an empty text"),
+        ({"labels": ["yes"], "pattern": "y.*"}, "labels and pattern both say what a valid output is; give one"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_with_its_reason(form, letter):
