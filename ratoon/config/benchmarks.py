@@ -34,7 +34,9 @@ class ItemColumns(Declared):
     choices: str | None = Field(None, description="a list of texts")
     id: str | None = Field(None, description="none: the number of the item in its file, from 0")
     document: str | None = Field(
-        None, description="what the item was made from; items of one document stand and fall together. none: its own"
+        None,
+        description="what the item was made from; items of one document stand and fall together. none: its own, and "
+        "that of the first where the same question with the same choices comes again",
     )
 
 
