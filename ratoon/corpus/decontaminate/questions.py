@@ -35,6 +35,12 @@ def questions(benchmark: Benchmark, root: Path) -> tuple[Question, ...]:
     return asked
 
 
+def place_of(benchmark: Benchmark, root: Path, name: str) -> str:
+    """File and line of the item of this id."""
+    found = zip(records(benchmark, root), questions(benchmark, root), strict=True)
+    return next(place for (place, _), one in found if one.id == name)
+
+
 def records(benchmark: Benchmark, root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(its place, a line of the file), for every line that is not empty."""
     assert benchmark.items
