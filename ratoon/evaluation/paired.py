@@ -5,6 +5,7 @@ What makes a text hard is hard for both models and cancels in the difference; pa
 since they stand and fall together. Most adapted models tie with their own base under such a test (arXiv:2411.04118).
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -123,11 +124,14 @@ def effect(pairs: Pairs, config: AssessConfig, relative: bool) -> Effect:
     raw = float(change.sum() / weight.sum())
     difference = statistics.ratio(change, weight) if relative else statistics.share(change, weight)
     tested = statistics.ratio(change, pairs.parent) if relative else difference
+    between = statistics.interval(difference, config.confidence, value=raw)
+    most = math.inf if relative else 1.0
+    parent, candidate = (statistics.within(statistics.interval(arm, config.confidence), 0.0, most) for arm in arms)
     return Effect(
-        parent=statistics.interval(arms[0], config.confidence),
-        candidate=statistics.interval(arms[1], config.confidence),
-        difference=statistics.interval(difference, config.confidence, value=raw),
-        relative=statistics.interval(tested, config.confidence) if relative else None,
+        parent=parent,
+        candidate=candidate,
+        difference=statistics.within(between, -most, most),
+        relative=statistics.within(statistics.interval(tested, config.confidence), -1.0, most) if relative else None,
         tested=tested,
         # Of the difference, not the relative change: swapped arms must give the same p.
         p=statistics.unchanged(difference) if relative else statistics.swapped(change),

@@ -59,8 +59,15 @@ def _power(item: Comparison, limit: float, better: Literal[-1, 1]) -> str:
     if item.detectable is None or item.documents is None:
         return ", more items would tell"
     unit, beyond = " points" if item.metric == "accuracy" else "%", "less" if better < 0 else "more"
-    truth = f"{100 * (limit + better * item.detectable):+.1f}{unit} or {beyond}"
-    return f" ({item.documents} documents show it where the truth is {truth})"
+    truth = limit + better * item.detectable
+    if abs(truth) > 1:
+        return f" ({item.documents} documents are too few: no change could be seen)"
+    return f" ({item.documents} documents show it where the truth is {100 * truth:+.1f}{unit} or {beyond})"
+
+
+def unseen(item: Comparison) -> bool:
+    """Whether no change could be seen: nothing gets better by more than all of it."""
+    return item.detectable is not None and item.detectable > 1
 
 
 def _relative(item: Comparison) -> Interval:

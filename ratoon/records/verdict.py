@@ -53,7 +53,7 @@ class Comparison(Record):
     detectable: float | None = Field(
         None,
         description="smallest true change that would be shown with 80% power at the gate's level, in the unit of "
-        "`relative`, or of `difference` where there is none; always positive",
+        "`relative`, or of `difference` where there is none; always positive; above 1: none that can be",
     )
 
 

@@ -131,6 +131,19 @@ def test_items_of_one_document_stand_and_fall_together():
     assert thrice.tested.error == pytest.approx(single.tested.error, rel=0.03)
 
 
+@pytest.mark.parametrize("documents", [2, 3, 5])
+def test_of_however_few_documents_no_end_of_an_interval_is_impossible(documents):
+    draw, one = np.random.default_rng(documents), np.ones(documents)
+    for right in draw.integers(0, 2, (50, 2, documents)).astype(float):
+        found = paired.effect(paired.Pairs(*right, one, documents), CONFIG, relative=False)
+        for arm in (found.parent, found.candidate):
+            assert 0 <= arm.low <= arm.value <= arm.high <= 1
+        assert -1 <= found.difference.low <= found.difference.value <= found.difference.high <= 1
+    for bits in draw.lognormal(0, 2, (50, 2, documents)):
+        found = paired.effect(paired.Pairs(*bits, one, documents), CONFIG, relative=True)
+        assert min(found.parent.low, found.candidate.low, 1 + found.relative.low) >= 0
+
+
 @pytest.mark.parametrize(("low", "high", "lower", "higher"), [(-2, -1, "win", "loss"), (-1, 1, "tie", "tie")])
 def test_a_win_is_an_interval_wholly_on_the_better_side(low, high, lower, higher):
     difference = Interval(value=(low + high) / 2, low=low, high=high, confidence=0.95)
