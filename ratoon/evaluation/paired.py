@@ -14,9 +14,10 @@ import numpy as np
 
 from ratoon.config import AssessConfig, ConfigError
 from ratoon.evaluation import statistics
+from ratoon.evaluation.harness import Scores
 from ratoon.evaluation.items import aligned, check, documents, table
 from ratoon.evaluation.suite import Task, load
-from ratoon.records import Comparison, Estimate, Interval, Outcome
+from ratoon.records import Comparison, Estimate, Interval, Outcome, read
 
 if TYPE_CHECKING:
     import polars
@@ -52,7 +53,20 @@ def compare(parent: Path, candidate: Path, suite: Path, config: AssessConfig) ->
     """
     tests = load(suite)
     check(parent, candidate, tests)
-    return together([comparison(parent, candidate, task, config) for task in tests.tasks], config.level)
+    cut = truncated(parent, candidate)
+    made = [
+        comparison(parent, candidate, task, config).model_copy(update={"truncated": cut.get(task.name)})
+        for task in tests.tasks
+    ]
+    return together(made, config.level)
+
+
+def truncated(*arms: Path) -> dict[str, int]:
+    """Task -> requests that lost the beginning of their context, of the arm with more: each may have its own prompt."""
+    found: dict[str, int] = {}
+    for score in (score for arm in arms for score in read(arm / "scores.json", Scores).tasks):
+        found[score.task] = max(found.get(score.task, 0), score.truncated)
+    return found
 
 
 def comparison(parent: Path, candidate: Path, task: Task, config: AssessConfig) -> Comparison:
@@ -66,6 +80,7 @@ def comparison(parent: Path, candidate: Path, task: Task, config: AssessConfig) 
         metric=task.metric,
         items=pairs.items,
         documents=len(pairs.weight),
+        requests=task.requests,
         parent=found.parent,
         candidate=found.candidate,
         difference=found.difference,

@@ -28,7 +28,19 @@ def retention(item: Comparison, config: GateConfig) -> str:
 def benchmark(item: Comparison, config: GateConfig) -> str:
     arms = f"accuracy {item.parent.value:.1%} to {item.candidate.value:.1%}"
     allowed = f"allowed {_limit(-config.max_benchmark_loss)}" if config.max_benchmark_loss else "no fall allowed"
-    return f"{item.benchmark} on {item.source}: {arms}, {_hundredths(item.difference, ' points')}, {allowed}"
+    return f"{item.benchmark} on {item.source}: {arms}, {_hundredths(item.difference, ' points')}, {allowed}{cut(item)}"
+
+
+def cut(item: Comparison) -> str:
+    """How much was asked without the beginning of its context; nothing where all was read."""
+    if not item.truncated or item.requests is None:
+        return ""
+    share = f"{item.truncated:,} of {item.requests:,} contexts"
+    return f"; {share} lost their beginning: most was not read whole" if mostly_cut(item) else f", {share} cut"
+
+
+def mostly_cut(item: Comparison) -> bool:
+    return item.truncated is not None and item.requests is not None and 2 * item.truncated > item.requests
 
 
 SHORT: dict[str, Callable[[Comparison, GateConfig], str]] = {

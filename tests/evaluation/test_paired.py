@@ -10,6 +10,7 @@ import pytest
 
 from ratoon.config import AssessConfig, Benchmark, ConfigError
 from ratoon.evaluation import harness, paired, statistics, suite
+from ratoon.evaluation.samples import TaskScore
 from ratoon.records import Interval, write
 
 CONFIG = AssessConfig()
@@ -76,6 +77,17 @@ def test_each_comparison_says_what_was_compared(tests, tmp_path):
     ]
     assert [item.relative is None for item in items] == [False, False, True, True]
     assert all((tmp_path / item.samples).exists() for item in items)
+
+
+def test_what_lost_its_beginning_is_told_of_the_arm_that_lost_more(tests, tmp_path):
+    told = {"value": 0.5, "items": 40, "sha256": ""}
+    arms = [
+        scored(tmp_path / f"{n}", tests, n, tasks=(TaskScore(task="next-passage--docs", truncated=n, **told),))
+        for n in (70, 7)
+    ]
+    items = {f"{item.benchmark}--{item.source}": item for item in paired.compare(*arms, tests, CONFIG)}
+    assert (items["next-passage--docs"].truncated, items["next-passage--docs"].requests) == (70, 160)
+    assert items["next-passage--code"].truncated is None
 
 
 def test_the_order_of_items_changes_nothing(tests, tmp_path):
