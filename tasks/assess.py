@@ -9,7 +9,7 @@ from ratoon import config
 from ratoon.config import ConfigError
 from ratoon.corpus.portions import shares
 from ratoon.corpus.tokenizer import tokenizer_digest
-from ratoon.evaluation import flips, harness, prompts, replay, suite
+from ratoon.evaluation import askable, flips, harness, prompts, replay, suite
 from ratoon.evaluation.replay import Arm, Question
 from ratoon.records import Verdict, write_text
 from ratoon.records import read as read_record
@@ -62,7 +62,8 @@ def score_both(job: Job, candidate: Path) -> Scored:
 
 
 def build_suite(job: Job) -> None:
-    """What both will be asked, from held-out text. Raises ConfigError where a source has too little of it.
+    """What both will be asked, from held-out text. Raises ConfigError where a source has too little of it, an item
+    cannot be asked of such a model, or one is pinned that is not there.
 
     A refresh does this before its sweep too: hours of training are a high price for learning that there is nothing
     to score.
@@ -73,7 +74,10 @@ def build_suite(job: Job) -> None:
         for s in job.sources
         for share in shares(s, job.layout.clean(s.name))
     }
-    suite.build(benchmarks, sources, job.params.assess, job.folder / "assess" / "suite", job.layout.root)
+    out = job.folder / "assess" / "suite"
+    suite.build(benchmarks, sources, job.params.assess, out, job.layout.root)
+    askable.check_golden(job.params.promote.golden, out)
+    askable.check(out, benchmarks, job.layout.root, job.parent, job.base.row_tokens)
 
 
 def score_one(job: Job, model: Path, asked: Path, out: Path, report: Report) -> None:

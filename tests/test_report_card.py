@@ -11,7 +11,7 @@ from ratoon import config, records, report
 from ratoon.config.budget import Budget
 from ratoon.layout import Layout
 from ratoon.records import Choice, Comparison, Flips, Interval, Lineage, Refresh, Verdict
-from ratoon.report import card, energy
+from ratoon.report import card, energy, forest
 from ratoon.report.beside import Beside, gather
 from ratoon.training.request import Result
 
@@ -204,3 +204,12 @@ def test_a_refresh_leaves_page_and_card_and_the_card_in_the_models_own_directory
     assert "127.0.0.1:5000" in page.read_text()
     assert (weights / "README.md").read_text() == card_file.read_text()
     assert ModelCard.load(weights / "README.md").data.base_model == "someone/nano"
+
+
+def test_where_no_change_could_be_seen_none_is_named():
+    few = comparison("prose", "general", "accuracy").model_copy(update={"detectable": 7.4})
+    found = refresh()
+    found = found.model_copy(update={"verdict": found.verdict.model_copy(update={"comparisons": (few,)})})
+    assert "held-out on prose: so few documents that no change could have been seen." in card.limits(found, ALONE)
+    assert (card.least(few), "no change could be seen" in forest.said(few, None)) == ("none", True)
+    assert "740" not in forest.plot([few], {}, "few")

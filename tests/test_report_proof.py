@@ -146,6 +146,16 @@ def test_the_first_words_say_what_was_decided_and_what_it_changed(decision, titl
     assert "prose as well as its parent does, as far as 200 texts can tell" in first
 
 
+def test_questions_that_lost_their_beginning_are_told_beside_their_score_and_where_most_did_in_the_first_words():
+    for cut, most in ((12, False), (401, True)):
+        found = verdict()
+        answers = found.comparisons[2].model_copy(update={"requests": 800, "truncated": cut})
+        found = found.model_copy(update={"comparisons": (*found.comparisons[:2], answers)})
+        assert f"200 items, {cut} of 800 contexts cut" in words(report.render(refresh(found)))
+        first = lead.paragraph(refresh(found))
+        assert ("More than half of what is asked by next-passage of manuals lost its beginning" in first) == most
+
+
 def test_only_where_a_person_is_asked_the_page_and_the_terminal_give_the_command_that_promotes():
     asked = lead.command(refresh())
     assert asked == "ratoon promote 7 --by 'YOUR NAME' --because 'WHY' --model cane"

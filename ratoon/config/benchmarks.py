@@ -34,7 +34,9 @@ class ItemColumns(Declared):
     choices: str | None = Field(None, description="a list of texts")
     id: str | None = Field(None, description="none: the number of the item in its file, from 0")
     document: str | None = Field(
-        None, description="what the item was made from; items of one document stand and fall together. none: its own"
+        None,
+        description="what the item was made from; items of one document stand and fall together. none: its own, and "
+        "that of the first where the same question with the same choices comes again",
     )
 
 
@@ -95,6 +97,10 @@ class Items(Declared):
         names = [prompt.name for prompt in self.prompts]
         if len(set(names)) < len(names):
             raise ValueError(f"prompts are called {', '.join(names)}; each needs a name of its own")
+        if "" in self.until:
+            raise ValueError("until holds an empty text, which ends every generation before it begins; leave it out")
+        if self.labels and self.pattern is not None:
+            raise ValueError("labels and pattern both say what a valid output is; give one of the two")
         _compiles(self.pattern)
         return self
 

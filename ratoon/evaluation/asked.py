@@ -22,6 +22,14 @@ AT_ONCE = 1024  # texts handed to the tokenizer
 Item = dict[str, Any]
 
 
+class Unfit(ConfigError):
+    """An item that the model cannot be asked."""
+
+    def __init__(self, item: Item, why: str) -> None:
+        super().__init__(f"item {item['id']!r}: {why}")
+        self.id = str(item["id"])
+
+
 class Branch(NamedTuple):
     owner: int  # the request its nats are added to
     tokens: Sequence[int]
@@ -122,7 +130,7 @@ def choice(items: Sequence[Item], tokenizer: "PreTrainedTokenizerBase", row_toke
             foretold = whole[len(known) :]
             if not known and foretold[:1] == [prefix] and len(foretold) > 1:
                 foretold = foretold[1:]
-            fits(foretold, row_tokens)
+            fits(item, foretold, row_tokens)
             lost = max(0, len(context) + len(foretold) - row_tokens - 1)
             truncated += lost > 0
             shared.setdefault(lost, []).append(Branch(number, foretold))
@@ -131,9 +139,10 @@ def choice(items: Sequence[Item], tokenizer: "PreTrainedTokenizerBase", row_toke
     return Asked(rows, number, truncated)
 
 
-def fits(foretold: list[int], row_tokens: int) -> None:
+def fits(item: Item, foretold: list[int], row_tokens: int) -> None:
     if not 0 < len(foretold) <= row_tokens:
-        raise ConfigError(
+        raise Unfit(
+            item,
             f"a passage to score has {len(foretold)} tokens; the model reads 1 to {row_tokens} at once\n"
-            f"  change continuation_bytes in data/benchmarks, or row_tokens of the base"
+            f"  change this choice (of kind next_passage: form.continuation_bytes), or row_tokens of the base",
         )

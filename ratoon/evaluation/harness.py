@@ -194,14 +194,19 @@ def fits(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", row_tok
             f"{path}: its tokenizer has {len(tokenizer):,} entries and its embedding {entries:,}; "
             f"put the tokenizer there that the model was trained with"
         )
+    begins(tokenizer, path)
+    context = getattr(model.config, "max_position_embeddings", None)
+    if context is not None and row_tokens > context:
+        raise ConfigError(f"{path}: reads at most {context} tokens; row_tokens is {row_tokens}")
+
+
+def begins(tokenizer: "PreTrainedTokenizerBase", path: Path) -> None:
+    """Refuses a tokenizer that has no token to begin a text with."""
     if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
         raise ConfigError(
             f"{path}: its tokenizer names neither bos_token nor eos_token; one is needed to begin a text with: "
             f"name it in tokenizer_config.json"
         )
-    context = getattr(model.config, "max_position_embeddings", None)
-    if context is not None and row_tokens > context:
-        raise ConfigError(f"{path}: reads at most {context} tokens; row_tokens is {row_tokens}")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ What makes a text hard is hard for both models and cancels in the difference; pa
 since they stand and fall together. Most adapted models tie with their own base under such a test (arXiv:2411.04118).
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,9 +14,10 @@ import numpy as np
 
 from ratoon.config import AssessConfig, ConfigError
 from ratoon.evaluation import statistics
+from ratoon.evaluation.harness import Scores
 from ratoon.evaluation.items import aligned, check, documents, table
 from ratoon.evaluation.suite import Task, load
-from ratoon.records import Comparison, Estimate, Interval, Outcome
+from ratoon.records import Comparison, Estimate, Interval, Outcome, read
 
 if TYPE_CHECKING:
     import polars
@@ -51,7 +53,20 @@ def compare(parent: Path, candidate: Path, suite: Path, config: AssessConfig) ->
     """
     tests = load(suite)
     check(parent, candidate, tests)
-    return together([comparison(parent, candidate, task, config) for task in tests.tasks], config.level)
+    cut = truncated(parent, candidate)
+    made = [
+        comparison(parent, candidate, task, config).model_copy(update={"truncated": cut.get(task.name)})
+        for task in tests.tasks
+    ]
+    return together(made, config.level)
+
+
+def truncated(*arms: Path) -> dict[str, int]:
+    """Task -> requests that lost the beginning of their context, of the arm with more: each may have its own prompt."""
+    found: dict[str, int] = {}
+    for score in (score for arm in arms for score in read(arm / "scores.json", Scores).tasks):
+        found[score.task] = max(found.get(score.task, 0), score.truncated)
+    return found
 
 
 def comparison(parent: Path, candidate: Path, task: Task, config: AssessConfig) -> Comparison:
@@ -65,6 +80,7 @@ def comparison(parent: Path, candidate: Path, task: Task, config: AssessConfig) 
         metric=task.metric,
         items=pairs.items,
         documents=len(pairs.weight),
+        requests=task.requests,
         parent=found.parent,
         candidate=found.candidate,
         difference=found.difference,
@@ -123,11 +139,14 @@ def effect(pairs: Pairs, config: AssessConfig, relative: bool) -> Effect:
     raw = float(change.sum() / weight.sum())
     difference = statistics.ratio(change, weight) if relative else statistics.share(change, weight)
     tested = statistics.ratio(change, pairs.parent) if relative else difference
+    between = statistics.interval(difference, config.confidence, value=raw)
+    most = math.inf if relative else 1.0
+    parent, candidate = (statistics.within(statistics.interval(arm, config.confidence), 0.0, most) for arm in arms)
     return Effect(
-        parent=statistics.interval(arms[0], config.confidence),
-        candidate=statistics.interval(arms[1], config.confidence),
-        difference=statistics.interval(difference, config.confidence, value=raw),
-        relative=statistics.interval(tested, config.confidence) if relative else None,
+        parent=parent,
+        candidate=candidate,
+        difference=statistics.within(between, -most, most),
+        relative=statistics.within(statistics.interval(tested, config.confidence), -1.0, most) if relative else None,
         tested=tested,
         # Of the difference, not the relative change: swapped arms must give the same p.
         p=statistics.unchanged(difference) if relative else statistics.swapped(change),

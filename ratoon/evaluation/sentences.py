@@ -28,7 +28,19 @@ def retention(item: Comparison, config: GateConfig) -> str:
 def benchmark(item: Comparison, config: GateConfig) -> str:
     arms = f"accuracy {item.parent.value:.1%} to {item.candidate.value:.1%}"
     allowed = f"allowed {_limit(-config.max_benchmark_loss)}" if config.max_benchmark_loss else "no fall allowed"
-    return f"{item.benchmark} on {item.source}: {arms}, {_hundredths(item.difference, ' points')}, {allowed}"
+    return f"{item.benchmark} on {item.source}: {arms}, {_hundredths(item.difference, ' points')}, {allowed}{cut(item)}"
+
+
+def cut(item: Comparison) -> str:
+    """How much was asked without the beginning of its context; nothing where all was read."""
+    if not item.truncated or item.requests is None:
+        return ""
+    share = f"{item.truncated:,} of {item.requests:,} contexts"
+    return f"; {share} lost their beginning: most was not read whole" if mostly_cut(item) else f", {share} cut"
+
+
+def mostly_cut(item: Comparison) -> bool:
+    return item.truncated is not None and item.requests is not None and 2 * item.truncated > item.requests
 
 
 SHORT: dict[str, Callable[[Comparison, GateConfig], str]] = {
@@ -59,8 +71,15 @@ def _power(item: Comparison, limit: float, better: Literal[-1, 1]) -> str:
     if item.detectable is None or item.documents is None:
         return ", more items would tell"
     unit, beyond = " points" if item.metric == "accuracy" else "%", "less" if better < 0 else "more"
-    truth = f"{100 * (limit + better * item.detectable):+.1f}{unit} or {beyond}"
-    return f" ({item.documents} documents show it where the truth is {truth})"
+    truth = limit + better * item.detectable
+    if abs(truth) > 1:
+        return f" ({item.documents} documents are too few: no change could be seen)"
+    return f" ({item.documents} documents show it where the truth is {100 * truth:+.1f}{unit} or {beyond})"
+
+
+def unseen(item: Comparison) -> bool:
+    """Whether no change could be seen: nothing gets better by more than all of it."""
+    return item.detectable is not None and item.detectable > 1
 
 
 def _relative(item: Comparison) -> Interval:

@@ -130,6 +130,11 @@ def interval(estimate: Estimate, confidence: float, value: float | None = None) 
     return Interval(value=shown, low=min(low, shown), high=max(high, shown), confidence=confidence)
 
 
+def within(found: Interval, low: float, high: float) -> Interval:
+    """The part of it that can be: of few documents an interval reaches past all answers right, or wrong."""
+    return found.model_copy(update={"low": max(found.low, low), "high": min(found.high, high)})
+
+
 def quantile(estimate: Estimate, share: float) -> float:
     """What t stays under in this share of cases, if the margin is the truth: Student's, with the skewness put back."""
     from scipy.special import stdtrit

@@ -91,6 +91,7 @@ def build(
         if not found:
             also = f"; {', '.join(skipped)}: {NOT_ASKED}" if skipped and what == "benchmark" else ""
             raise ConfigError(f"assess: no {what} to score a model on{also}; declare one in data/{what}s")
+    named_apart([(b.name, source) for b in made for source in sorted(sources)] + [(b.name, b.name) for b in local])
     with whole(out) as folder:
         tasks = [
             write_task(benchmark, source, role, compose(benchmark, source, clean, config), folder)
@@ -102,6 +103,23 @@ def build(
         digests = [finish(folder / part, found, {}, []).digest for part, found in parts.items() if found]
         suite = finish(folder, sorted(tasks, key=lambda task: task.metric == "accuracy"), skipped, digests)
     return suite
+
+
+def named_apart(asked: list[tuple[str, str]]) -> None:
+    """Refuses two tasks of one name: the files of one would take the place of the other's."""
+    found = dict[str, tuple[str, str]]()
+    for each in asked:
+        benchmark, source = found.setdefault(name_of(*each), each)
+        if each != (benchmark, source):
+            raise ConfigError(
+                f"assess: benchmark {benchmark!r} on {source!r} and benchmark {each[0]!r} on {each[1]!r} are both the "
+                f"task {name_of(*each)!r}; rename a benchmark in data/benchmarks"
+            )
+
+
+def name_of(benchmark: str, source: str) -> str:
+    """Of a task; a benchmark with items of its own is its own source."""
+    return benchmark if source == benchmark else f"{benchmark}--{source}"
 
 
 def finish(folder: Path, tasks: list[Task], skipped: dict[str, str], parts: list[str]) -> Suite:
@@ -153,8 +171,7 @@ def write_task(
 ) -> Task:
     asked = kind or benchmark.asks
     assert asked
-    name = benchmark.name if source == benchmark.name else f"{benchmark.name}--{source}"
-    name += f"@{prompt}" if prompt else ""
+    name = name_of(benchmark.name, source) + (f"@{prompt}" if prompt else "")
     write_files(folder, name, asked, lines, benchmark)
     return Task(
         name=name,

@@ -53,7 +53,11 @@ class Comparison(Record):
     detectable: float | None = Field(
         None,
         description="smallest true change that would be shown with 80% power at the gate's level, in the unit of "
-        "`relative`, or of `difference` where there is none; always positive",
+        "`relative`, or of `difference` where there is none; always positive; above 1: none that can be",
+    )
+    requests: int | None = Field(None, description="choices scored or texts written by each arm")
+    truncated: int | None = Field(
+        None, description="of these without the beginning of their context, in the arm that has more; None: not told"
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from ratoon.evaluation.sentences import unseen
 from ratoon.records import Comparison, Interval, Refresh
 from ratoon.report import arms as arms_text
 from ratoon.report import energy, facts, lead, terminal, wording
@@ -140,6 +141,8 @@ def worded(item: Comparison, x: float | None, digits: int) -> str:
 
 
 def least(item: Comparison) -> str:
+    if unseen(item):
+        return "none"
     return worded(item, item.detectable, 1).lstrip("+") if item.detectable is not None else wording.ABSENT
 
 
@@ -185,9 +188,11 @@ def limits(refresh: Refresh, beside: Beside) -> Iterator[str]:
     yield from refresh.choice.warnings
     if refresh.lineage.dirty:
         yield "Made from a working tree with uncommitted changes: the commit alone does not make it again."
-    unseen = [c for c in refresh.verdict.comparisons if c.outcome == "tie"]
-    for item in unseen:
-        if item.detectable is not None:
+    tied = [c for c in refresh.verdict.comparisons if c.outcome == "tie"]
+    for item in tied:
+        if unseen(item):
+            yield f"{item.benchmark} on {item.source}: so few documents that no change could have been seen."
+        elif item.detectable is not None:
             yield f"{item.benchmark} on {item.source}: a change below {least(item)} would likely not have been seen."
     wrong = sum(f.negative for f in refresh.verdict.flips if f.against == "parent")
     if wrong:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from ratoon.config import Role
+from ratoon.evaluation.sentences import unseen
 from ratoon.records import Comparison, Demand, Interval
 from ratoon.report import drawing, wording
 from ratoon.report.drawing import Panel
@@ -31,7 +32,7 @@ def shown(item: Comparison) -> Interval:
 def plot(items: Sequence[Comparison], at: dict[tuple[str | None, str | None], float], name: str) -> Markup:
     """One row for each comparison of one metric, on one scale."""
     found = [x for item in items for x in (shown(item).low, shown(item).high) if known(x)]
-    reach = [sign * item.detectable for item in items if known(item.detectable) for sign in (-1, 1)]
+    reach = [sign * min(item.detectable, 1.0) for item in items if known(item.detectable) for sign in (-1, 1)]
     asked = [x for item in items if (x := at.get((item.benchmark, item.source))) is not None]
     height = 40 + ROW * len(items) + 44
     panel = Panel(drawing.padded([0.0, *found, *reach, *asked], 0.05), (0, 1), name, 440, height, 14, 14, 8, 44)
@@ -70,7 +71,8 @@ def row(panel: Panel, item: Comparison, limit: float | None, y: float) -> Markup
     body += [drawing.text((panel.left, y - 12), name, "strong")]
     body += [drawing.text((panel.edge, y - 12), number(item, change.value), "", "end")]
     if known(item.detectable):
-        ends = (panel.at(-item.detectable, 0)[0], panel.at(item.detectable, 0)[0])
+        least = min(item.detectable, 1.0)
+        ends = (panel.at(-least, 0)[0], panel.at(least, 0)[0])
         body.append(drawing.box((ends[0], y - 7), (ends[1], y + 7), "unseen"))
     if known(change.low) and known(change.high):
         body.append(drawing.line([(panel.at(change.low, 0)[0], y), (panel.at(change.high, 0)[0], y)], "range"))
@@ -93,4 +95,5 @@ def said(item: Comparison, limit: float | None) -> str:
     words += number(item, change.high)
     words += f", the gate's limit {number(item, limit)}" if limit is not None else ""
     least = f", least change that would be seen {number(item, item.detectable)}" if known(item.detectable) else ""
+    least = ", no change could be seen" if unseen(item) else least
     return f"{words}{least}, {item.outcome}."

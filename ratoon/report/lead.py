@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 
 from ratoon.config import Role
+from ratoon.evaluation.sentences import mostly_cut
 from ratoon.records import Comparison, Decision, Refresh
 from ratoon.report import facts, wording
 
@@ -17,6 +18,7 @@ def paragraph(refresh: Refresh) -> str:
         changed(facts.headline(refresh, "domain"), "domain"),
         changed(facts.headline(refresh, "general"), "general"),
         answered([item for item in refresh.verdict.comparisons if item.metric == "accuracy"]),
+        unread([item for item in refresh.verdict.comparisons if mostly_cut(item)]),
         took(refresh),
         following(refresh),
     ]
@@ -76,10 +78,21 @@ def answered(items: Sequence[Comparison]) -> str:
     return f"Against its parent it answers questions {', '.join(parts)}."
 
 
+def unread(items: Sequence[Comparison]) -> str:
+    """Asked so that it could hardly be answered."""
+    if not items:
+        return ""
+    named = " and ".join(name_of(item) for item in items)
+    return f"More than half of what is asked by {named} lost its beginning for want of room."
+
+
+def name_of(item: Comparison) -> str:
+    return item.benchmark if item.benchmark == item.source else f"{item.benchmark} of {item.source}"
+
+
 def answers(item: Comparison) -> str:
-    name = item.benchmark if item.benchmark == item.source else f"{item.benchmark} of {item.source}"
     points = wording.points(item.difference.value, wording.digits_for(item.difference))
-    return f"{name} ({points.replace('pp', 'points')})"
+    return f"{name_of(item)} ({points.replace('pp', 'points')})"
 
 
 def took(refresh: Refresh) -> str:

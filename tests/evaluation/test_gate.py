@@ -93,6 +93,24 @@ def test_domain_text_without_a_sure_gain_is_refused(domain, reason):
     assert found.reasons[0].endswith(reason)
 
 
+def test_where_no_change_could_be_seen_the_reason_says_so_and_names_no_impossible_one():
+    few = {"documents": 3, "detectable": 7.355}
+    items = [held_out("domain", 0.0), held_out("general", 0.0), passage("python-docs", 0.0, width=0.9), PASSAGES[0]]
+    found = verdict(*(item.model_copy(update=few) for item in items))
+    said = [demand.reason for demand in found.demands if demand.state == "not shown"]
+    assert len(said) == 2
+    assert all(one.endswith("is not shown (3 documents are too few: no change could be seen)") for one in said)
+
+
+def test_the_reason_tells_of_contexts_that_were_cut_and_more_where_most_were():
+    few, most = (passage(name, 0.0).model_copy(update={"requests": 800, "truncated": cut}) for name, cut in
+                 (("python-source", 229), ("python-docs", 401)))  # fmt: skip
+    found = verdict(held_out("domain", -0.1), held_out("general", 0.0), few, most)
+    assert found.promoted
+    assert found.reasons[2].endswith("allowed -10.0, 229 of 800 contexts cut")
+    assert found.reasons[3].endswith("; 401 of 800 contexts lost their beginning: most was not read whole")
+
+
 def test_a_gain_smaller_than_asked_for_is_refused():
     config = GateConfig(min_domain_gain=0.05)
     found = verdict(held_out("domain", -0.03), held_out("general", 0.0), *PASSAGES, config=config)

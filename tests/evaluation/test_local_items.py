@@ -83,6 +83,17 @@ def test_texts_are_scored_as_they_are_and_generations_say_where_they_end(root):
     }
 
 
+def test_a_question_that_comes_again_with_the_same_choices_is_no_document_of_its_own(root, tmp_path):
+    again = [{"n": f"j{n}", "q": "Same?", "options": ["yes", "no"], "key": 0} for n in range(40)]
+    other = {"n": "k", "q": "Same?", "options": ["yes", "never"], "key": 0}
+    (root / "exam.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*again, other]))
+    asked = ask(exam(), root).test["plain"]
+    assert [item["id"] for item in asked] == [*(f"j{n}" for n in range(40)), "k"]
+    assert {item["document"] for item in asked} == {"j0", "k"}
+    with pytest.raises(ConfigError, match="come from 2 documents; it needs 20"):
+        suite.build([exam()], {}, CONFIG, tmp_path / "suite", root)
+
+
 def test_examples_are_development_items_of_other_documents_and_never_asked(root):
     shots = {"name": "shots", "template": "Q: {question}\nA:", "shots": 3, "between": "\n--\n"}
     form = exam(columns={**COLUMNS, "document": "topic"}, prompts=[{**shots, "shots": 0, "name": "none"}, shots])
@@ -130,6 +141,8 @@ def test_of_many_items_the_same_are_asked_when_the_file_grows(root):
         ({"prompts": [PLAIN, PLAIN]}, "prompts are called plain, plain; each needs a name of its own"),
         ({"ask": "generation", "prompts": [LISTED]}, r"ask is generation: there are no \{choices\}"),
         ({"pattern": "("}, "is no regular expression"),
+        ({"until": ["\n", ""]}, "until holds an empty text"),
+        ({"labels": ["yes"], "pattern": "y.*"}, "labels and pattern both say what a valid output is; give one"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_with_its_reason(form, letter):

@@ -10,6 +10,7 @@ import pytest
 
 from ratoon.config import AssessConfig, Benchmark, ConfigError
 from ratoon.evaluation import harness, paired, statistics, suite
+from ratoon.evaluation.samples import TaskScore
 from ratoon.records import Interval, write
 
 CONFIG = AssessConfig()
@@ -78,6 +79,17 @@ def test_each_comparison_says_what_was_compared(tests, tmp_path):
     assert all((tmp_path / item.samples).exists() for item in items)
 
 
+def test_what_lost_its_beginning_is_told_of_the_arm_that_lost_more(tests, tmp_path):
+    told = {"value": 0.5, "items": 40, "sha256": ""}
+    arms = [
+        scored(tmp_path / f"{n}", tests, n, tasks=(TaskScore(task="next-passage--docs", truncated=n, **told),))
+        for n in (70, 7)
+    ]
+    items = {f"{item.benchmark}--{item.source}": item for item in paired.compare(*arms, tests, CONFIG)}
+    assert (items["next-passage--docs"].truncated, items["next-passage--docs"].requests) == (70, 160)
+    assert items["next-passage--code"].truncated is None
+
+
 def test_the_order_of_items_changes_nothing(tests, tmp_path):
     old, new = scored(tmp_path / "old", tests, 1), scored(tmp_path / "new", tests, 2)
     before = paired.compare(old, new, tests, CONFIG)
@@ -129,6 +141,19 @@ def test_items_of_one_document_stand_and_fall_together():
     thrice = paired.effect(paired.Pairs(3 * right[0], 3 * right[1], np.full(100, 3.0), 300), CONFIG, False)
     assert thrice.p == pytest.approx(single.p)
     assert thrice.tested.error == pytest.approx(single.tested.error, rel=0.03)
+
+
+@pytest.mark.parametrize("documents", [2, 3, 5])
+def test_of_however_few_documents_no_end_of_an_interval_is_impossible(documents):
+    draw, one = np.random.default_rng(documents), np.ones(documents)
+    for right in draw.integers(0, 2, (50, 2, documents)).astype(float):
+        found = paired.effect(paired.Pairs(*right, one, documents), CONFIG, relative=False)
+        for arm in (found.parent, found.candidate):
+            assert 0 <= arm.low <= arm.value <= arm.high <= 1
+        assert -1 <= found.difference.low <= found.difference.value <= found.difference.high <= 1
+    for bits in draw.lognormal(0, 2, (50, 2, documents)):
+        found = paired.effect(paired.Pairs(*bits, one, documents), CONFIG, relative=True)
+        assert min(found.parent.low, found.candidate.low, 1 + found.relative.low) >= 0
 
 
 @pytest.mark.parametrize(("low", "high", "lower", "higher"), [(-2, -1, "win", "loss"), (-1, 1, "tie", "tie")])

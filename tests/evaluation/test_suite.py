@@ -178,3 +178,16 @@ def test_text_with_line_ends_of_unicode_is_read_as_one_item_by_all_who_read_a_su
     library = Library({"docs": [tmp_path / "clean"]}, ["docs"], tmp_path / "suite", tests.tasks)
     assert library.num_bytes(tests.tasks[:1]) == sum(len(text.encode()) for text in texts.values())
     assert len(library.held_out) == len(texts)
+
+
+def test_two_tasks_of_one_name_are_refused_before_one_overwrites_the_other(sources, tmp_path):
+    (tmp_path / "exam.jsonl").write_text('{"question": "a", "answer": "b"}\n')
+    form = {"kind": "items", "path": "exam.jsonl", "ask": "generation"}
+    exam = Benchmark(name="held-out--docs", version=1, form=form)
+    letter = (
+        r"benchmark 'held-out' on 'docs' and benchmark 'held-out--docs' on 'held-out--docs' are both the task "
+        r"'held-out--docs'; rename a benchmark"
+    )
+    with pytest.raises(ConfigError, match=letter):
+        suite.build([HELD_OUT, exam], sources, CONFIG, tmp_path / "suite", tmp_path)
+    assert not (tmp_path / "suite").exists()

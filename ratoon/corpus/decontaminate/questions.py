@@ -35,6 +35,12 @@ def questions(benchmark: Benchmark, root: Path) -> tuple[Question, ...]:
     return asked
 
 
+def place_of(benchmark: Benchmark, root: Path, name: str) -> str:
+    """File and line of the item of this id."""
+    found = zip(records(benchmark, root), questions(benchmark, root), strict=True)
+    return next(place for (place, _), one in found if one.id == name)
+
+
 def records(benchmark: Benchmark, root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(its place, a line of the file), for every line that is not empty."""
     assert benchmark.items
@@ -80,21 +86,29 @@ def fetched(record: dict[str, Any]) -> ItemColumns:
 
 
 def _questions(records: Iterable[tuple[str, dict[str, Any]]], columns: ItemColumns) -> Iterator[Question]:
-    seen = dict[str, str]()
+    seen, first = dict[str, str](), dict[tuple[str, ...], str]()
     for number, (place, record) in enumerate(records):
         name = _text(_value(record, columns.id, place), columns.id, place) if columns.id else str(number)
         if name in seen:
             raise ConfigError(f"{place}: id {name!r} is that of {seen[name]} too; give each item its own")
         seen[name] = place
-        document = _text(_value(record, columns.document, place), columns.document, place) if columns.document else name
-        question = _text(_value(record, columns.question, place), columns.question, place)
-        if not columns.answer:
-            yield Question(name, document, question)
-        elif columns.choices:
-            texts, gold = _choice(record, columns, place)
-            yield Question(name, document, question, (texts[gold],), texts, gold)
-        else:
-            yield Question(name, document, question, _answers(_value(record, columns.answer, place), columns, place))
+        made = _question(record, columns, name, place)
+        if columns.document:
+            document = _text(_value(record, columns.document, place), columns.document, place)
+        else:  # asked again, a question tells nothing new: copies are one document
+            document = first.setdefault((made.question, *made.choices), name)
+        yield made._replace(document=document)
+
+
+def _question(record: dict[str, Any], columns: ItemColumns, name: str, place: str) -> Question:
+    """As if it were a document of its own."""
+    question = _text(_value(record, columns.question, place), columns.question, place)
+    if not columns.answer:
+        return Question(name, name, question)
+    if columns.choices:
+        texts, gold = _choice(record, columns, place)
+        return Question(name, name, question, (texts[gold],), texts, gold)
+    return Question(name, name, question, _answers(_value(record, columns.answer, place), columns, place))
 
 
 def _value(record: dict[str, Any], column: str, place: str) -> Any:
