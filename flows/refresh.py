@@ -15,7 +15,7 @@ from flows.prepare import prepare
 from flows.sweep import sweep
 from flows.train import train
 from ratoon.config import Ask
-from ratoon.records import Refresh
+from ratoon.records import Refresh, read
 from tasks import announce, tracking
 from tasks.arms import check_arms
 from tasks.assess import build_suite
@@ -24,9 +24,9 @@ from tasks.concluding import Begun, begin, cut_short, end, registered, verdict_i
 from tasks.declared import FLOW, left
 from tasks.history import look_back, look_closer, remember
 from tasks.intact import check_intact
-from tasks.job import Job, alone, latest, question_answered
+from tasks.job import Job, alone, latest_folder, question_answered
 from tasks.live import warn
-from tasks.origin import keep_origin, record_pointers
+from tasks.origin import benchmarks_since, keep_origin, record_pointers
 from tasks.orphans import crash
 from tasks.prepare import open_job
 from tasks.promote import conclude, headline, link_of, register
@@ -59,8 +59,8 @@ def refresh(ask: Ask = DEFAULT) -> State:
     if begun is not None:
         job, started = begun.reopened(job), begun.started
         warn("the last refresh was cut short after its verdict: it is recorded now, and nothing is trained for it")
-    elif question_answered(job) and not ask.force and (last := latest(job.layout, job.line)):
-        return Completed(message=nothing_new(job.line, last.name))
+    elif question_answered(job) and not ask.force and (last := latest_folder(job.layout, job.line)):
+        return Completed(message=nothing_new(job, last))
     else:
         check_budget(job)  # before the sweep too: what cannot end is not worth one
         check_sweep(job)
@@ -121,8 +121,16 @@ def measure_arms(ask: Ask, parent_run: str) -> None:
         warn(f"the verdict stands, and not all arms were measured; `ratoon arms` goes on with them: {why}")
 
 
-def nothing_new(line: str, last: str) -> str:
-    return f"nothing new for {line} since {last}: same text, same parameters"
+def nothing_new(job: Job, last: Path) -> str:
+    said = f"nothing new for {job.line} since {read(last / 'refresh.json', Refresh).name}: same text, same parameters"
+    if not (changed := benchmarks_since(job.layout, last)):
+        return said
+    # Forced after a promotion, a refresh continues the champion on the text it was made of.
+    how = "`ratoon refresh --force` judges" if job.folder == last else "`ratoon assess` scores"
+    files = ", ".join(changed)
+    return (
+        f"{said}\n  {files}: new or changed since, and asked of no model; {how} the same candidate, and trains nothing"
+    )
 
 
 @contextmanager

@@ -371,6 +371,56 @@ def test_a_refusal_that_is_asked_again_by_force_is_the_same_version(refreshed):
     assert len(refreshed("forgetful", choose={"ratio": 1.0}).versions) == 1
 
 
+@pytest.fixture
+def exam(project):
+    """A benchmark that nobody was asked yet; called to declare it."""
+    folder = project.root / "data" / "benchmarks"
+
+    def declare_it():
+        form = yaml.safe_load((folder / "clean.yaml").read_text())["form"]
+        declare(project.root, "benchmarks", "exam", version=1, form=form)
+
+    yield declare_it
+    (folder / "exam.yaml").unlink(missing_ok=True)
+
+
+def benchmarks_in(path):
+    found = json.loads(path.read_text())
+    return {item["benchmark"] for item in found.get("verdict", found)["comparisons"]}
+
+
+@pytest.mark.parametrize("line", ["cut-short", "forgetful"])
+def test_a_benchmark_that_is_declared_later_is_told_of_and_asked_without_training(refreshed, exam, line, monkeypatch):
+    import flows.refresh
+    from flows.assess import assess
+    from ratoon.config import Ask
+
+    asked = {"choose": {"ratio": 1.0}} if line == "forgetful" else {}
+    before = refreshed(line, **asked)
+    told = [before.folder / name for name in ("refresh.json", "verdict.json", "report.html")]
+    kept = [path.read_bytes() for path in told]
+    exam()
+    monkeypatch.setattr("tasks.train.supervise", lambda *given, **more: pytest.fail("trained a second time"))
+    message = refreshed(line, **asked).message
+    assert "\n  data/benchmarks/exam.yaml: new or changed since, and asked of no model; `ratoon " in message
+    assert ("`ratoon refresh --force` judges" in message) == (line == "forgetful")
+
+    said = assess(Ask())
+    later = before.folder / "verdict-later.json"
+    assert said["note"] == f"the refresh stands as it was recorded; this verdict is in {later}"
+    assert "exam" in benchmarks_in(later)
+    assert [path.read_bytes() for path in told] == kept
+
+    if line == "forgetful":
+        monkeypatch.undo()
+        forced = flows.refresh.refresh(Ask(force=True), return_state=True)
+        assert forced.message.startswith("forgetful version 1 refused")
+        assert "exam" in benchmarks_in(told[0])
+        assert benchmarks_in(told[0]) == benchmarks_in(told[1])
+        assert not later.exists()
+        assert "new or changed" not in refreshed(line, **asked).message
+
+
 @pytest.mark.slow
 def test_a_training_far_too_short_is_refused_where_a_gain_worth_having_is_asked_for(refreshed):
     """In pairs the least gain is sure: that it is too little is for promote.min_domain_gain to say."""
