@@ -101,10 +101,11 @@ class Study:
 
 
 def check_arms(job: Job) -> None:
-    """Before a refresh that is to be held against arms: of those that are trained, what is known to be wrong by then.
+    """Before a refresh that is to be held against arms: what is known to be wrong by then.
 
-    An arm follows the recipe of its refresh, and none could be put right once that has ended.
+    An arm that is trained follows the recipe of its refresh, and none could be put right once that has ended.
     """
+    check_shown(job, job.params.arms)
     for name in job.params.arms.asked:
         asked = getattr(job.params.arms, name)
         if isinstance(asked, Trained):
@@ -112,6 +113,14 @@ def check_arms(job: Job) -> None:
             if name == "second_seed":
                 control(name, asked, target, job.params.train, job.folder)
             check_steps(name, asked, target, job.params.train)
+
+
+def check_shown(job: Job, arms: ArmsConfig) -> None:
+    """Whether the parent has room for what it is to be shown. Raises ConfigError where it has not."""
+    for name in arms.asked:
+        asked = getattr(arms, name)
+        if isinstance(asked, FewShot | Retrieved):
+            room(job.parent, job.base.row_tokens, asked.tokens, name)
 
 
 def check_steps(name: str, asked: Trained, target: Request, recipe: TrainConfig) -> None:
@@ -144,6 +153,7 @@ def open_study(root: Path, ask: Ask, names: tuple[str, ...]) -> Study:
             f"  with that refresh's text and parameters `ratoon train` makes them again"
         )
     check_weights(study.candidate)
+    check_shown(study.job, study.asked)  # before the first is measured: it may take hours
     return study
 
 
@@ -212,7 +222,7 @@ def measure(study: Study, name: str, parent_run: str | None) -> Arm:
 def ask_shown(study: Study, name: str, asked: FewShot | Retrieved, folder: Path) -> Arm:
     job, library, begun = study.job, study.library, time.monotonic()
     reader = reader_of(study, job.parent)
-    place = room(job.parent, job.base.row_tokens, asked.tokens)
+    place = room(job.parent, job.base.row_tokens, asked.tokens, name)
 
     def words(text: str) -> list[int]:
         return encode(reader.tokenizer, [text])[0]

@@ -25,7 +25,7 @@ def estimate(study: Study) -> list[Expected]:
     for name in study.asked.asked:
         asked = getattr(study.asked, name)
         tokens = (result.tokens if asked.tokens == "same" else asked.tokens) if isinstance(asked, Trained) else 0
-        place, context = in_front(study, asked)
+        place, context = in_front(study, name)
         plan = Planner(reader.tokenizer, context, place).plan(study.suite, study.library.tasks)
         flops = reader.cost(plan.every)
         found.append(
@@ -45,12 +45,13 @@ def estimate(study: Study) -> list[Expected]:
     return found
 
 
-def in_front(study: Study, asked: FewShot | Retrieved | Trained) -> tuple[Room, Context]:
+def in_front(study: Study, name: str) -> tuple[Room, Context]:
     """As much as may be shown."""
+    asked: FewShot | Retrieved | Trained = getattr(study.asked, name)
     row = study.job.base.row_tokens
     if isinstance(asked, Trained):
         return Room(row, row, 0), Nothing()
-    place = room(study.job.parent, row, asked.tokens)
+    place = room(study.job.parent, row, asked.tokens, name)
     return place, Filled(place.shown, asked.query_tokens if isinstance(asked, Retrieved) else 0)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,15 +12,16 @@ from ratoon.corpus.portions import shares
 from ratoon.corpus.tokenizer import tokenizer_digest
 from ratoon.evaluation import askable, flips, harness, prompts, replay, suite
 from ratoon.evaluation.replay import Arm, Question
-from ratoon.records import Verdict, write_text
+from ratoon.records import Refresh, Verdict, write_text
 from ratoon.records import read as read_record
 from ratoon.records import write as write_record
 from ratoon.training.request import Result, ended
 from tasks import tracking
-from tasks.job import Job
+from tasks.job import Job, latest_folder, question_answered
 from tasks.live import stage
 from tasks.retry import healing
 
+LATER = "verdict-later.json"
 Report = Callable[[int, int], None]
 
 
@@ -35,13 +37,13 @@ class Scored(NamedTuple):
 def score_both(job: Job, candidate: Path) -> Scored:
     """Build the suite from held-out text and score parent and candidate on it. Scores already there are kept.
 
-    And the champion, where it is another model than the parent: its users are who an answer flips for.
+    And the champion, where it is another model than those two: its users are who an answer flips for.
     """
     out = job.folder / "assess"
     build_suite(job)
     models = {"parent": job.parent, "candidate": candidate}
     champion = tracking.champion(job.line)
-    if champion is not None and champion.path.resolve() != job.parent.resolve():
+    if champion is not None and champion.path.resolve() not in (job.parent.resolve(), candidate.resolve()):
         models["champion"] = champion.path
     folders, fault = dict[str, Path](), None
     with stage("assess", "rows", None, job.line) as shown:
@@ -102,6 +104,15 @@ def score_one(job: Job, model: Path, asked: Path, out: Path, report: Report) -> 
     score(prompts.settle(asked, out.parent / f"{out.name}-prompts", score), out)
 
 
+def last_judged(job: Job) -> Job:
+    """This job; where its text and parameters were answered by the last refresh, and it was promoted, that one's."""
+    trained = (job.folder / "train" / "result.json").exists()
+    if trained or not question_answered(job) or (last := latest_folder(job.layout, job.line)) is None:
+        return job
+    parent = Path(read_record(last / "refresh.json", Refresh).verdict.parent)
+    return replace(job, folder=last, parent=parent, parent_version=None)
+
+
 def candidate_of(job: Job) -> Path:
     """The model the training of this job left.
 
@@ -151,14 +162,24 @@ def step_of(model: Path) -> int | None:
     return json.loads(progress.read_text(encoding="utf-8"))["step"] if progress.exists() else None
 
 
+def is_later(job: Job, parent_run: str | None) -> bool:
+    """Whether a refresh has ended here, and none is under way."""
+    return parent_run is None and (job.folder / "refresh.json").exists()
+
+
 @healing("judge the candidate of {job.line}")
 def judge(job: Job, scored: Scored, parent_run: str | None) -> Verdict:
-    """The gate's verdict on the scores; it, what it was decided by and every item's score are kept with the run."""
-    out = job.folder / "assess"
+    """The gate's verdict on the scores; it, what it was decided by and every item's score are kept with the run.
+
+    One that comes after the refresh's own is written beside it: that one is what the registry and the page go by.
+    """
+    out, later = job.folder / "assess", job.folder / LATER
+    written = later if is_later(job, parent_run) else job.folder / "verdict.json"
+    later.unlink(missing_ok=True)
     write_record(out / replay.QUESTION, question(job, scored))
     verdict, listed = replay.decide(out)
     write_text(out / replay.LISTED, flips.lines(listed))
-    write_record(job.folder / "verdict.json", verdict)
+    write_record(written, verdict)
     with tracking.run(job.line, "assess", kind="assess", parent_run_id=parent_run) as run:
         run.params(job.params.assess)
         for s in job.sources:
@@ -176,6 +197,6 @@ def judge(job: Job, scored: Scored, parent_run: str | None) -> Verdict:
         for folder in scored.folders.values():
             for file in sorted(folder.glob("*.parquet")):
                 run.artifact(file, folder.name)
-        for file in (out / replay.QUESTION, out / replay.LISTED, job.folder / "verdict.json"):
+        for file in (out / replay.QUESTION, out / replay.LISTED, written):
             run.artifact(file)
     return verdict

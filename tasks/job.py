@@ -185,11 +185,16 @@ def alone_or_within(job: Job) -> Iterator[None]:
 
 def latest(layout: Layout, line: str) -> Refresh | None:
     """The last refresh of this line that came to a verdict."""
+    folder = latest_folder(layout, line)
+    return None if folder is None else records.read(folder / "refresh.json", Refresh)
+
+
+def latest_folder(layout: Layout, line: str) -> Path | None:
     path = layout.latest(line)
     if not path.exists():
         return None
     folder = layout.refreshes(line) / json.loads(path.read_text(encoding="utf-8"))["folder"]
-    return records.read(folder / "refresh.json", Refresh) if (folder / "refresh.json").exists() else None
+    return folder if (folder / "refresh.json").exists() else None
 
 
 def finish(job: Job, refresh: Refresh) -> None:

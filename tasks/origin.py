@@ -78,6 +78,21 @@ def declared(root: Path) -> list[str]:
     return [path.relative_to(root).as_posix() for path in found]
 
 
+def benchmarks_since(layout: Layout, folder: Path) -> list[str]:
+    """Files of benchmarks that are new, changed or gone since the refresh of this folder began."""
+    name = of_folder(folder)
+    if name is None or not manifest(layout, name).exists():  # of an earlier release, or none of its is kept
+        return []
+    then = records.read(manifest(layout, name), Origin).files
+    now = {path: hashlib.sha256((layout.root / path).read_bytes()).hexdigest() for path in declared(layout.root)}
+    return sorted(path for path in then.keys() | now.keys() if is_benchmark(path) and then.get(path) != now.get(path))
+
+
+def is_benchmark(path: str) -> bool:
+    file = Path(path)
+    return path.startswith("data/benchmarks/") and not file.name.startswith(".") and file.suffix != ".md"
+
+
 def concerned(job: Job) -> set[str]:
     """Editions of every stage that this refresh passed through."""
     layout, base = job.layout, job.base.name

@@ -90,15 +90,15 @@ class Room:
         return min(self.row, self.reads - self.shown)
 
 
-def room(model: Path, row_tokens: int, shown: int | None) -> Room:
-    """Raises ConfigError where more is to be shown than a model can read beside some text."""
+def room(model: Path, row_tokens: int, shown: int | None, arm: str) -> Room:
+    """For the arm of this name. Raises ConfigError where more is to be shown than a model can read beside some text."""
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     context = config.get("max_position_embeddings") or (config.get("text_config") or {}).get("max_position_embeddings")
     wanted = row_tokens // 2 if shown is None else shown
     reads = min(context or row_tokens + wanted, row_tokens + wanted)
     if reads - wanted < 1:
         raise ConfigError(
-            f"params.yaml: arms: tokens: {wanted:,} tokens are to be shown, and {model} reads {reads:,} at once, "
+            f"params.yaml: arms.{arm}.tokens: {wanted:,} tokens are to be shown, and {model} reads {reads:,} at once, "
             f"what is scored included; give less than that"
         )
     return Room(row_tokens, max(reads, row_tokens), wanted)

@@ -38,16 +38,21 @@ def register(line: str, model: Path, run_id: str, tags: Mapping[str, Any] | None
 
     said   the version's description, in Markdown
 
-    A pointer is kept with the run: where the files are, their sizes and sha256. Raises ConfigError if there are none.
+    The same bytes at the same place are the version they were: only what is said of it is new. A pointer is kept with
+    the run: where the files are, their sizes and sha256. Raises ConfigError if there are none.
     """
     described = describe(model)
-    where = str(model.resolve())
+    where, sha256 = str(model.resolve()), fingerprint(described)
+    given = {key: str(value)[:LONGEST_TAG] for key, value in (tags or {}).items()}
+    if (known := _known(line, where, sha256)) is not None:
+        tag(line, known, given)
+        ask("update_model_version", line, str(known), said or None)
+        return known
     ask("log_dict", run_id, {"path": where, "files": described}, "model/pointer.json")
     _registered(line)
     logged = logged_model(line, model)
     # MLflow's server takes a local source only from inside the run's or logged model's artifacts: hence the pointers.
     source = logged.artifact_location if logged else f"{ask('get_run', run_id).info.artifact_uri}/model"
-    given = {key: str(value)[:LONGEST_TAG] for key, value in (tags or {}).items()}
     if logged:
         given["logged_model"] = logged.model_id  # MLflow's database forgets which one it was told
     made = ask(
@@ -55,12 +60,20 @@ def register(line: str, model: Path, run_id: str, tags: Mapping[str, Any] | None
         line,
         source,
         run_id,
-        tags={**given, PATH: where, "ratoon.sha256": fingerprint(described)},
+        tags={**given, PATH: where, "ratoon.sha256": sha256},
         description=said or None,
         await_creation_for=0,  # there is nothing to wait for: the pointer is written
         model_id=logged.model_id if logged else None,
     )
     return int(made.version)
+
+
+def _known(line: str, where: str, sha256: str) -> int | None:
+    """The version these weights are already, unless they were removed since."""
+    same = (PATH, where), ("ratoon.sha256", sha256), ("weights", None)
+    found = ask("search_model_versions", f"name = '{line}'")
+    numbers = [int(item.version) for item in found if all(item.tags.get(key) == value for key, value in same)]
+    return max(numbers, default=None)
 
 
 def describe(model: Path) -> dict[str, dict[str, Any]]:
@@ -188,6 +201,10 @@ def promote(line: str, version: int, reasons: Sequence[str] = ()) -> None:
     said = {"verdict": "promoted", "replaces": str(before.version) if before else "none"}
     tag(line, version, {**said, "reasons": "\n".join(reasons)} if reasons else said)
     _move(line, version, before.version if before else None)
+    _wait_no_more(line, version)
+
+
+def _wait_no_more(line: str, version: int) -> None:
     waiting = challenger(line)
     if waiting is not None and waiting.version == version:
         ask("delete_registered_model_alias", line, CHALLENGER)
@@ -200,8 +217,9 @@ def challenge(line: str, version: int, reasons: Sequence[str]) -> None:
 
 
 def refuse(line: str, version: int, reasons: Sequence[str]) -> None:
-    """Keep `version` in the registry with the reasons why it is not the champion. No alias moves."""
+    """Keep `version` in the registry with the reasons why it is not the champion. It waits for nobody any more."""
     tag(line, version, {"verdict": "refused", "reasons": "\n".join(reasons)})
+    _wait_no_more(line, version)
 
 
 def rollback(line: str, tags: Mapping[str, str] | None = None) -> tuple[int, int]:

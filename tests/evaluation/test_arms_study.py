@@ -321,6 +321,18 @@ def test_an_arm_too_short_for_the_schedule_is_refused_by_its_own_key(project):
             assert not study.folder(name).exists()
 
 
+def test_an_arm_that_shows_more_than_the_parent_reads_is_refused_by_its_own_key_before_any_is_measured(project):
+    study = open_study.fn(project, Ask(), ())
+    reads = json.loads((study.job.parent / "config.json").read_text())["max_position_embeddings"]
+    asked = {**PARAMS, "arms": {"domain_only": {}, "few_shot": {"tokens": 20}, "retrieved": {"tokens": reads}}}
+    (project / "params.yaml").write_text(yaml.safe_dump(asked))
+    job = dataclasses.replace(study.job, params=config.load(project))
+    for ask in (partial(check_arms, job), partial(open_study.fn, project, Ask(), ())):
+        with pytest.raises(ConfigError, match=rf"params.yaml: arms.retrieved.tokens: {reads} tokens are to be shown"):
+            ask()
+    assert list(open_study.fn(project, Ask(), ("few_shot",)).asked.asked) == ["few_shot"]
+
+
 def test_text_that_has_changed_since_is_refused(project):
     lock = project / "dvc.lock"
     lock.write_text(lock.read_text().replace("'1'", "'2'"))

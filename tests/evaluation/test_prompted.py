@@ -180,10 +180,12 @@ def test_what_there_is_no_room_for_is_cut_from_the_far_end_and_counted(reader, l
 
 
 def test_more_to_be_shown_than_a_model_reads_is_refused(models):
-    assert room(models[0], 128, None) == Room(128, 192, 64)
-    assert room(models[0], 500, 100) == Room(500, 512, 100)
-    with pytest.raises(ConfigError, match=r"arms: tokens: 512 tokens are to be shown, and .* reads 512 at once"):
-        room(models[0], 128, 512)
+    assert room(models[0], 128, None, "few_shot") == Room(128, 192, 64)
+    assert room(models[0], 500, 100, "few_shot") == Room(500, 512, 100)
+    with pytest.raises(
+        ConfigError, match=r"arms.few_shot.tokens: 512 tokens are to be shown, and .* reads 512 at once"
+    ):
+        room(models[0], 128, 512, "few_shot")
 
 
 def test_batches_do_not_change_a_score_and_cost_is_that_of_the_rows(reader, library, monkeypatch):

@@ -5,6 +5,7 @@ versions. Training runs in this process and not in its own, which is the one thi
 refresh has a model line of its own, so that none depends on another; all begin at one base.
 """
 
+import importlib
 import json
 import os
 import random
@@ -239,7 +240,7 @@ def test_a_report_made_again_has_the_links_and_the_card_it_had(refreshed, monkey
     def lost(refresh):
         raise ConnectionError("nobody answers")
 
-    found = refreshed("reported")
+    found = refreshed("better")
     card, page = Path(found.verdict["candidate"]) / "README.md", found.folder / "report.html"
     said = card.read_text()
     card.unlink()
@@ -305,6 +306,119 @@ def test_a_champion_that_goes_on_with_garbled_domain_text_is_refused_for_the_dom
     gains = {demand["source"]: demand["state"] for demand in found.verdict["demands"] if demand["kind"] == "gain"}
     assert gains == {"clean": "contradicted", "garbled": "shown"}
     assert found.champion == 1
+
+
+CONCLUDING = (
+    "tasks.tracking.register",
+    "tasks.tracking.promote",
+    "flows.refresh.registered",
+    "flows.refresh.remember",
+    "flows.refresh.record_pointers",
+    "flows.refresh.conclude",
+    "tasks.promote.finish",
+    "tasks.promote.tell",
+    "flows.refresh.end",
+)
+
+
+class Death(RuntimeError):
+    """Of a machine that loses its power: nothing heals it, and nothing waits."""
+
+
+def test_a_refresh_that_dies_after_its_verdict_is_ended_by_the_next_and_nothing_is_done_twice(refreshed, monkeypatch):
+    """It dies behind every step in turn, of one and the same refresh."""
+    import flows.refresh
+    from tasks import tracking
+
+    def dies_behind(name):
+        module, step = name.rsplit(".", 1)
+        done = getattr(importlib.import_module(module), step)
+
+        def step_and_die(*given, **more):
+            done(*given, **more)
+            raise Death(name)
+
+        return step_and_die
+
+    for name in CONCLUDING:
+        with monkeypatch.context() as patch:
+            patch.setattr(name, dies_behind(name))
+            with pytest.raises(AssertionError, match=name):
+                refreshed("cut-short")
+        if name == "tasks.tracking.promote":
+            assert tracking.champion("cut-short").version == 1
+            trained = flows.refresh.train
+            monkeypatch.setattr(flows.refresh, "train", lambda *asked: pytest.fail("trained a second time"))
+    monkeypatch.setattr(flows.refresh, "train", trained)
+    found = refreshed("cut-short")
+    assert found.message.startswith("nothing new for cut-short since ")  # at the last it died behind the last step
+    assert [(item.version, item.aliases) for item in found.versions] == [(1, ("champion",))]
+    assert [path.name for path in found.folder.parent.iterdir() if path.is_dir()] == [found.folder.name]
+    record = json.loads((found.folder / "refresh.json").read_text())
+    assert (record["version"], record["lineage"]["parent"]) == (1, "tiny")
+    assert set(record["seconds"]) == {"prepare", "sweep", "train", "assess"}
+    assert (found.folder / "report.html").exists()
+    assert (found.folder / "model-card.md").exists()
+
+
+def test_a_refusal_that_is_asked_again_by_force_is_the_same_version(refreshed):
+    import flows.refresh
+    from ratoon.config import Ask
+
+    before = refreshed("forgetful", choose={"ratio": 1.0})
+    assert before.verdict["decision"] == "refuse"
+    assert flows.refresh.refresh(Ask(force=True), return_state=True).message.startswith("forgetful version 1 refused")
+    assert len(refreshed("forgetful", choose={"ratio": 1.0}).versions) == 1
+
+
+@pytest.fixture
+def exam(project):
+    """A benchmark that nobody was asked yet; called to declare it."""
+    folder = project.root / "data" / "benchmarks"
+
+    def declare_it():
+        form = yaml.safe_load((folder / "clean.yaml").read_text())["form"]
+        declare(project.root, "benchmarks", "exam", version=1, form=form)
+
+    yield declare_it
+    (folder / "exam.yaml").unlink(missing_ok=True)
+
+
+def benchmarks_in(path):
+    found = json.loads(path.read_text())
+    return {item["benchmark"] for item in found.get("verdict", found)["comparisons"]}
+
+
+@pytest.mark.parametrize("line", ["cut-short", "forgetful"])
+def test_a_benchmark_that_is_declared_later_is_told_of_and_asked_without_training(refreshed, exam, line, monkeypatch):
+    import flows.refresh
+    from flows.assess import assess
+    from ratoon.config import Ask
+
+    asked = {"choose": {"ratio": 1.0}} if line == "forgetful" else {}
+    before = refreshed(line, **asked)
+    told = [before.folder / name for name in ("refresh.json", "verdict.json", "report.html")]
+    kept = [path.read_bytes() for path in told]
+    exam()
+    monkeypatch.setattr("tasks.train.supervise", lambda *given, **more: pytest.fail("trained a second time"))
+    message = refreshed(line, **asked).message
+    assert "\n  data/benchmarks/exam.yaml: new or changed since, and asked of no model; `ratoon " in message
+    assert ("`ratoon refresh --force` judges" in message) == (line == "forgetful")
+
+    said = assess(Ask())
+    later = before.folder / "verdict-later.json"
+    assert said["note"] == f"the refresh stands as it was recorded; this verdict is in {later}"
+    assert "exam" in benchmarks_in(later)
+    assert [path.read_bytes() for path in told] == kept
+
+    if line == "forgetful":
+        monkeypatch.undo()
+        forced = flows.refresh.refresh(Ask(force=True), return_state=True)
+        assert forced.message.startswith("forgetful version 1 refused")
+        assert "exam" in benchmarks_in(told[0])
+        assert benchmarks_in(told[0]) == benchmarks_in(told[1])
+        assert not later.exists()
+        assert "new or changed" not in refreshed(line, **asked).message
 
 
 @pytest.mark.slow

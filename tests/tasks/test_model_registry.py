@@ -92,6 +92,23 @@ def test_a_rollback_to_weights_that_are_gone_is_refused_and_changes_nothing(run_
     assert tracking.champion("lost").version == 2
 
 
+def test_the_same_weights_are_one_version_whatever_is_said_of_them(run_id, tmp_path):
+    folder = model(tmp_path / "m")
+    first = tracking.register("once", folder, run_id, {"gate": "ask"}, "asks")
+    tracking.challenge("once", first, ["not shown"])
+    (folder / "README.md").write_text("a card, which is no part of the weights", encoding="utf-8")
+    assert tracking.register("once", folder, run_id, {"gate": "refuse"}, "refused") == first
+    assert tracking.client().get_model_version("once", str(first)).description == "refused"
+    tracking.refuse("once", first, ["too much forgotten"])
+    assert tracking.challenger("once") is None  # nobody is asked about what is refused
+    (folder / "model.safetensors").write_bytes(b"trained again")
+    second = tracking.register("once", folder, run_id)
+    tracking.tag("once", second, {"weights": "removed by ratoon gc 2026-11-21"})
+    third = tracking.register("once", folder, run_id)
+    assert [item.version for item in tracking.versions("once")] == [third, second, first]
+    assert tracking.versions("once")[-1].tags["gate"] == "refuse"
+
+
 def test_a_folder_that_is_no_model_is_not_registered(run_id, tmp_path):
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"config\.json and \*\.safetensors were expected, found config\.json"):
