@@ -16,8 +16,9 @@ from ratoon.laws.design.next_run import Rule
 from ratoon.laws.fitting.fit import fit
 from ratoon.laws.fitting.pin import would_pin
 from ratoon.laws.form import Form, count_shares
+from ratoon.laws.tables.parents import parent_losses
 from ratoon.laws.tables.runtable import RunTable
-from ratoon.records import Choice, Interval, Observation, parent_losses
+from ratoon.records import Choice, Interval, Observation
 
 RATIOS = 3  # domain shares without which no law of the ratio is fitted
 MIXED = ("auto", "combined")  # names that are no law: which of several to believe
