@@ -39,6 +39,7 @@ from ratoon.laws.decision.goals import Stakes
 from ratoon.laws.design.belief import Belief, believe_weakly
 from ratoon.laws.design.next_run import Option, Rule, first_lengths, options, propose, stop
 from ratoon.laws.design.rows import Rows
+from ratoon.laws.tables.parents import parent_losses
 from ratoon.laws.tables.table import own_share, tabulate
 from ratoon.records import Observation
 
@@ -336,7 +337,7 @@ def replay(path: Path, target: int, width: float) -> None:
     observations = records.read_observations(path)
     done = [one for one in observations if one.finished]
     own = max(one.params_non_embedding for one in done)
-    ceiling = records.parent_losses(observations, own)["general"] * (1 + CONFIG.tolerance)
+    ceiling = parent_losses(observations, own)["general"] * (1 + CONFIG.tolerance)
     question = Question(own, target, ceiling)
     horizons = sorted({float(one.tokens) for one in done})
     pairs = sorted({(float(one.params_non_embedding), one.share) for one in done})

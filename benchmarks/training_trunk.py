@@ -17,7 +17,8 @@ import torch
 
 from ratoon.config import ChooseConfig, Schedule, SweepConfig, TrainConfig
 from ratoon.laws.decision.choose import choose
-from ratoon.records import Observation, parent_losses
+from ratoon.laws.tables.parents import parent_losses
+from ratoon.records import Observation
 from ratoon.training.group import run_group
 from ratoon.training.proxies import Group, group_tokens
 from ratoon.training.sweep import Corpus, Plan

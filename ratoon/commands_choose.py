@@ -40,7 +40,7 @@ def ceiling_of(
 ) -> float:
     """Nats that general loss must stay under."""
     from ratoon.laws.tables.nats import refuse_parent_unit
-    from ratoon.records import parent_losses
+    from ratoon.laws.tables.parents import parent_losses
 
     general = told["general"] if "general" in told else parent_losses(observations, params, ["general"])["general"]
     refuse_parent_unit(observations, params, "general", general)

@@ -3,6 +3,8 @@
 import argparse
 import math
 import sys
+import tempfile
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -22,8 +24,12 @@ def fit(asked: argparse.Namespace, root: Path | None) -> int:
     from ratoon.report import laws_text
 
     table, config = table_of(asked, root), config_of(asked, root)
-    parent, available = parent_of(asked), domain_tokens_of(asked)
+    target, parent, available = target_of(asked), parent_of(asked), domain_tokens_of(asked)
     decide = bool(asked.tolerance or asked.goal or parent)
+    if decide:
+        refuse_share(target)
+    if asked.out:
+        refuse_unwritable(asked.out)
     if available is not None and not decide:
         raise ConfigError(
             f"--domain-tokens {asked.domain_tokens}: limits the share, and none is chosen here; add --tolerance, "
@@ -32,7 +38,7 @@ def fit(asked: argparse.Namespace, root: Path | None) -> int:
     found = study(
         table,
         law=asked.law,
-        target=target_of(asked),
+        target=target,
         decide=decide,
         parent=parent,
         config=config,
@@ -62,8 +68,7 @@ def choose(asked: argparse.Namespace, root: Path | None) -> int:
     table, config = table_of(asked, root), config_of(asked, root, law=asked.law)
     available = domain_tokens_of(asked)
     observations, target = table.observations(), target_of(asked)
-    if "share" in target:
-        raise ConfigError("--target share=...: the share is what is asked; to take one as it is, --set ratio=...")
+    refuse_share(target)
     refuse_few_ratios(table)
     params, tokens = round_target(table, target)
     known = parents(observations, params, parent_of(asked))
@@ -77,8 +82,26 @@ def choose(asked: argparse.Namespace, root: Path | None) -> int:
         available_domain_tokens=available,
         rule=rule_of(root),
     )
-    print(choice.model_dump_json(indent=2) if asked.json else laws_text.choice(choice, table.notes))
+    noted = choice.model_copy(update={"warnings": (*table.notes, *choice.warnings)})
+    print(noted.model_dump_json(indent=2) if asked.json else laws_text.choice(choice, table.notes))
     return DONE
+
+
+def refuse_share(target: dict[str, float]) -> None:
+    if "share" in target:
+        raise ConfigError("--target share=...: the share is what is asked; to take one as it is, --set ratio=...")
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Before minutes of fitting end there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"--out {folder}: nothing can be written there ({error.strerror}); name a folder of your own"
+        ) from None
 
 
 def config_of(asked: argparse.Namespace, root: Path | None, **also: Any) -> ChooseConfig:
@@ -87,7 +110,7 @@ def config_of(asked: argparse.Namespace, root: Path | None, **also: Any) -> Choo
 
     config = load(root).choose if root else ChooseConfig()
     said = {
-        "tolerance": asked.tolerance and percent(asked.tolerance),
+        "tolerance": asked.tolerance and tolerance_of(asked.tolerance),
         "goal": asked.goal,
         "general_weight": asked.weight and percent(asked.weight),
         "extrapolate": asked.extrapolate or None,
@@ -100,6 +123,14 @@ def config_of(asked: argparse.Namespace, root: Path | None, **also: Any) -> Choo
         raise ConfigError(
             f"--weight {asked.weight}: only the weighted goal has one, the goal is {found.goal}; add --goal weighted"
         )
+    return found
+
+
+def tolerance_of(text: str) -> float:
+    found = percent(text)
+    if found >= 1:
+        mend = "" if text.endswith("%") else f"; for percent, --tolerance {text}%"
+        raise ConfigError(f"--tolerance: {text!r} lets general loss rise by {found:.0%}{mend}")
     return found
 
 
@@ -184,6 +215,7 @@ def target_of(asked: argparse.Namespace) -> dict[str, float]:
     found: dict[str, float] = {}
     for item in filter(None, (asked.target or "").split(",")):
         name, _, value = item.partition("=")
+        refuse_twice(name, found, "--target")
         try:
             if name not in INPUTS:
                 raise ValueError
@@ -237,7 +269,16 @@ def named(text: str | None, option: str, example: str) -> dict[str, str]:
     items = [item.partition("=") for item in filter(None, (text or "").split(","))]
     if wrong := [name for name, _, value in items if not name or not value]:
         raise ConfigError(f"{option}: {wrong[0]!r} is not NAME=VALUE; for example {example}")
-    return {name: value for name, _, value in items}
+    found: dict[str, str] = {}
+    for name, _, value in items:
+        refuse_twice(name, found, option)
+        found[name] = value
+    return found
+
+
+def refuse_twice(name: str, found: Container[str], option: str) -> None:
+    if name in found:
+        raise ConfigError(f"{option}: {name} is given twice; leave one out")
 
 
 def parent_of(asked: argparse.Namespace) -> dict[Role, float]:
@@ -245,6 +286,7 @@ def parent_of(asked: argparse.Namespace) -> dict[Role, float]:
     found: dict[Role, float] = {}
     for item in filter(None, (asked.parent or "").split(",")):
         name, _, value = item.partition("=")
+        refuse_twice(name, found, "--parent")
         try:
             role = next(role for role in get_args(Role) if role == name)
             found[role] = float(value)
@@ -254,5 +296,6 @@ def parent_of(asked: argparse.Namespace) -> dict[Role, float]:
             ) from None
     for role in get_args(Role):
         if (one := getattr(asked, f"parent_{role}")) is not None:
+            refuse_twice(role, found, f"--parent and --parent-{role}")
             found[role] = one
     return found

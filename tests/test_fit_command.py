@@ -174,6 +174,24 @@ def test_somebody_elses_continued_pretraining_is_read_by_one_word(elsewhere, cap
     assert choice["predicted_general"]["low"] < 2.93
 
 
+def test_the_share_of_a_target_is_each_texts_own_share_of_it(elsewhere, capsys):
+    target = ["--target", "N=150976,D=800k,share=0.4"]
+    assert cli.main(["fit", str(RUNS), *ROLES, "--law", "bimix", *target, "--json"]) == cli.DONE
+    both = json.loads(capsys.readouterr().out)["predicted"]
+    for role, own in (("general", 0.6), ("domain", 0.4)):
+        said = ["--columns", f"{role}=loss_{'prose' if role == 'general' else 'code'}"]
+        target = ["--target", f"N=150976,D=800k,r={own}"]
+        assert cli.main(["fit", str(RUNS), *said, "--law", "bimix", *target, "--json"]) == cli.DONE
+        assert json.loads(capsys.readouterr().out)["predicted"][role] == both[role]
+
+
+def test_what_was_left_out_of_a_table_is_in_the_json_of_a_choice(elsewhere, capsys):
+    rows = RUNS.read_text().splitlines()
+    Path("runs.csv").write_text("\n".join([f"{rows[0]},U", *(f"{row}," for row in rows[1:])]) + "\n")
+    assert cli.main(["choose", "runs.csv", *ROLES, *TARGET, "--json"]) == cli.DONE
+    assert any("U left unread" in each for each in json.loads(capsys.readouterr().out)["warnings"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -192,6 +210,27 @@ def test_somebody_elses_continued_pretraining_is_read_by_one_word(elsewhere, cap
         (
             ["fit", "RUNS", *ROLES, "--law", "bimix", "--tolerance", "2%"],
             "bimix chooses no ratio; those that do are",
+        ),
+        (["fit", "RUNS", *ROLES, "--parent", "general=3.4,general=3.9"], "--parent: general is given twice"),
+        (
+            ["fit", "RUNS", *ROLES, "--parent", "general=3.4", "--parent-general", "3.9"],
+            "--parent and --parent-general: general is given twice",
+        ),
+        (["fit", "RUNS", *ROLES, "--target", "D=800k,D=900k"], "--target: D is given twice"),
+        (["fit", "RUNS", *ROLES, "--set", "seed=1,seed=2"], "--set: seed is given twice"),
+        (
+            ["fit", "RUNS", *ROLES, "--tolerance", "3"],
+            "'3' lets general loss rise by 300%; for percent, --tolerance 3%",
+        ),
+        (["fit", "RUNS", *ROLES, "--out", str(RUNS / "in")], "runs.csv/in: nothing can be written there"),
+        (["fit", "RUNS", *ROLES, "--out", "RUNS"], "nothing can be written there"),
+        (
+            ["fit", "RUNS", *ROLES, "--tolerance", "2%", "--target", "D=800k,share=0.9"],
+            "--target share=...: the share is what is asked",
+        ),
+        (
+            ["fit", "RUNS", *ROLES, "--law", "bimix", "--target", "D=800k,r=0.4"],
+            "r=0.4 is a text's own share of the training tokens",
         ),
         (["choose", "RUNS", "--columns", "general=loss_prose"], "there is no domain; name its column"),
         (["choose", "RUNS", *ROLES, "--target", "N=1e9,D=800k"], "1,000,000,000"),

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -337,23 +337,3 @@ def _observation(row: dict[str, Any], where: str) -> Observation:
         raise ConfigError(
             f"{where}, column {column}: {first['msg']} (found {first.get('input')!r}); columns are {', '.join(COLUMNS)}"
         ) from None
-
-
-def parent_losses(
-    observations: Iterable[Observation], params_non_embedding: int, roles: Sequence[Role] = ("general", "domain")
-) -> dict[Role, float]:
-    """Mean held-out loss per role of the model of that size before training: its rows with 0 tokens.
-
-    Raises ConfigError where the table has none of one of the `roles`.
-    """
-    start = [o for o in observations if o.tokens == 0 and o.params_non_embedding == params_non_embedding]
-    losses: dict[Role, float] = {}
-    for role in roles:
-        found = {o.evaluated: o.loss_nats for o in start if o.role == role and o.loss_nats is not None}
-        if not found:
-            raise ConfigError(
-                f"the table has no {role} loss of the parent ({params_non_embedding:,} parameters at 0 tokens); "
-                f"add a row with tokens 0, or pass --parent-{role}"
-            )
-        losses[role] = sum(found.values()) / len(found)
-    return losses

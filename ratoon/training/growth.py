@@ -17,9 +17,10 @@ from ratoon.laws.design.drift import compare
 from ratoon.laws.design.next_run import Option, Rule, first_lengths, options, propose, shares, stop
 from ratoon.laws.design.rows import Rows
 from ratoon.laws.size import train_flops
+from ratoon.laws.tables.parents import parent_losses
 from ratoon.laws.tables.table import tabulate
 from ratoon.lm.load import non_embedding
-from ratoon.records import Observation, parent_losses
+from ratoon.records import Observation
 from ratoon.training.sweep import Group, Plan, SweepRequest, group_tokens
 from ratoon.training.swept import SweepResult, check_measured, merge, merged
 

@@ -91,6 +91,21 @@ def test_weights_count_as_repeats_would():
     assert weighted.objective == pytest.approx(repeated.objective, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("weights", "letter"),
+    [
+        (np.zeros(20), r"observation 1 counts 0, 20 of 20 are no finite numbers above 0"),
+        (np.where(np.arange(20) == 4, -1.0, 1.0), r"observation 5 counts -1, 1 of 20"),
+        (np.where(np.arange(20) == 4, np.nan, 1.0), r"observation 5 counts nan"),
+        (np.ones(19), r"weights have shape \(19,\) and loss has 20 values"),
+    ],
+)
+def test_weights_that_are_none_are_refused(weights, letter):
+    inputs, loss = scattered(n=20)
+    with pytest.raises(ConfigError, match=letter):
+        fit(chinchilla.FORM, inputs, loss, weights=weights, hold_out=False)
+
+
 def test_repeats_do_not_make_up_for_points():
     N, D = np.repeat([1e9, 2e9, 4e9], 4), np.repeat([2e10, 4e10, 8e10], 4)
     loss = TRUTH.loss(N, D) + np.random.default_rng(0).normal(0, 0.01, 12)

@@ -10,6 +10,7 @@ from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 
 from ratoon import laws, records
@@ -31,6 +32,7 @@ from ratoon.laws.equations.chinchilla import Chinchilla
 from ratoon.laws.equations.dcpt import DCPT
 from ratoon.laws.form import Form, count_levels, count_shares
 from ratoon.laws.tables.bring import INPUTS
+from ratoon.laws.tables.parents import parent_losses
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT.parent / "shared" / "published"
@@ -182,6 +184,44 @@ def test_rows_that_cannot_be_fitted_are_named_not_hidden():
     assert "left out, not finished: row 20" in notes
     assert "left out, no loss: row 1" in notes
     assert "no general_loss, so not fitted for that loss: row 6" in notes
+
+
+@pytest.mark.parametrize("nothing", [float("nan"), pandas.NA, None, ""])
+def test_an_empty_name_is_no_name_however_a_table_says_empty(nothing):
+    table = planted()
+    table["group"] = [nothing] * 10 + table["group"][10:]
+    found = read_runs(table)
+    assert found.group[:10] == found.run[:10]
+    assert found.group[10:] == tuple(table["group"][10:])
+
+
+@pytest.mark.parametrize(
+    ("columns", "note"),
+    [
+        ({"learning_rate": ["", *[1e-4] * 19]}, "lr left unread: the table: row 1: lr (column learning_rate) is empty"),
+        ({"h": [1.5] * 20}, "h left unread: the table: rows 1, 2"),
+        ({"U": [None] * 20}, "U left unread"),
+        ({"new": ["yes"] * 20}, "new left unread: the table: row 1, column new: 'yes' is not a number"),
+    ],
+)
+def test_a_column_that_merely_has_an_inputs_name_is_left_unread_and_named(columns, note):
+    name = next(iter(columns))
+    found = read_runs(changed(**columns))
+    assert note in " ".join(found.notes)
+    assert set(found.inputs) == {"N", "D", "share"}
+    with pytest.raises(ConfigError, match=name):
+        read_runs(changed(**columns), f"{'lr' if name == 'learning_rate' else name}={name}")
+
+
+def test_a_model_before_training_needs_no_share_and_no_learning_rate():
+    table = changed(learning_rate=[1e-4] * 20)
+    start = {"run": "start", "group": "", "params": 1e8, "tokens": 0, "general_loss": 2.42, "domain_loss": 3.2}
+    for name, values in table.items():
+        values.append(start.get(name, ""))
+    found = read_runs(table)
+    assert found.notes == ()
+    assert found.inputs["lr"][:-1].tolist() == [1e-4] * 20
+    assert parent_losses(found.observations(), 100_000_000) == PARENT
 
 
 SPOILT = {

@@ -15,7 +15,7 @@ parent's loss instead gains half as much (0.87). The smaller size alone, with th
 much as D-CPT on both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -24,31 +24,13 @@ from ratoon.config import Role
 from ratoon.laws.fitting.fit import Fit
 from ratoon.laws.fitting.folds import Fold, leave_out
 from ratoon.laws.form import Array, Inputs, count_levels
+from ratoon.laws.tables.parents import SAME as SAME
+from ratoon.laws.tables.parents import starts as starts
 from ratoon.laws.tables.table import Table
-from ratoon.records import Observation
 
 Starts = Mapping[Role, Mapping[float, float]]  # role -> parameters -> its model's loss before training, nats per token
-SAME = 1.02  # sizes within this factor are one
 # Half and twice the capacity exponent 0.34 of arXiv:2404.10102: what two sizes leave open about a third.
 CAPACITIES = (0.17, 0.68)
-
-
-def starts(observations: Sequence[Observation]) -> dict[Role, dict[float, float]]:
-    """Mean losses of rows at 0 tokens, for the sizes that were measured then on every source of the role."""
-    found: dict[Role, dict[float, float]] = {}
-    for role in ("general", "domain"):
-        of_role = [x for x in observations if x.role == role and x.loss_nats is not None]
-        sources = {x.evaluated for x in of_role if x.tokens > 0 and x.finished}
-        measured: dict[float, dict[str, list[float]]] = {}
-        for x in of_role:
-            if x.tokens == 0 and x.loss_nats is not None:
-                measured.setdefault(float(x.params_non_embedding), {}).setdefault(x.evaluated, []).append(x.loss_nats)
-        found[role] = {
-            params: float(np.mean([np.mean(by_source[source]) for source in sources]))
-            for params, by_source in measured.items()
-            if sources <= set(by_source)
-        }
-    return found
 
 
 def as_one_size(table: Table, params: float, known: Mapping[float, float], far: float) -> Table | None:

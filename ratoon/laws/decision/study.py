@@ -16,8 +16,10 @@ from ratoon.laws.design.next_run import Rule
 from ratoon.laws.fitting.fit import fit
 from ratoon.laws.fitting.pin import would_pin
 from ratoon.laws.form import Form, count_shares
+from ratoon.laws.tables.parents import parent_losses
 from ratoon.laws.tables.runtable import RunTable
-from ratoon.records import Choice, Interval, Observation, parent_losses
+from ratoon.laws.tables.table import own_share
+from ratoon.records import Choice, Interval, Observation
 
 RATIOS = 3  # domain shares without which no law of the ratio is fitted
 MIXED = ("auto", "combined")  # names that are no law: which of several to believe
@@ -209,15 +211,30 @@ def _of_losses(table: RunTable, law: str, target: dict[str, float], config: Choo
     predicted: dict[str, Interval] = {}
     warnings = list(table.notes)
     for on in table.sources:
-        fitted, left_out = _fit_each(table, law, on, target, config)
+        at = _of_text(table, on, target)
+        fitted, left_out = _fit_each(table, law, on, at, config)
         best = min(fitted, key=lambda one: np.inf if (error := one.fit.unseen_error) is None else error)
         believed = replace(best, belief=1.0)
         found += [believed if one is best else one for one in fitted]
-        warnings += [*left_out, *_doubts(believed, target, config)]
-        if set(believed.fit.form.inputs) <= set(target):
-            value = believed.fit.loss(*(target[name] for name in believed.fit.form.inputs))
-            predicted[on] = around(float(value), believed.draws(target)[:, 0])
+        warnings += [*left_out, *_doubts(believed, at, config)]
+        if set(believed.fit.form.inputs) <= set(at):
+            value = believed.fit.loss(*(at[name] for name in believed.fit.form.inputs))
+            predicted[on] = around(float(value), believed.draws(at)[:, 0])
     return Study(table, tuple(found), target, predicted, None, None, None, tuple(warnings))
+
+
+def _of_text(table: RunTable, on: str, target: Mapping[str, float]) -> dict[str, float]:
+    """The target with this text's own share, where the domain's was told."""
+    found = dict(target)
+    if "r" in target and set(get_args(Role)) <= set(table.sources):
+        raise ConfigError(
+            f"target: r={target['r']:g} is a text's own share of the training tokens, and of general and domain text "
+            f"at once it is two mixtures; say the domain's, share="
+        )
+    for role in get_args(Role):
+        if on == role and "share" in target:
+            found["r"] = float(own_share(role, np.asarray(target["share"])))
+    return found
 
 
 def _fit_each(

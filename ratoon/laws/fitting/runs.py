@@ -33,7 +33,9 @@ class Runs:
             arrays[name] = np.broadcast_to(array, (len(found),)) if array.ndim == 0 else array
             if len(arrays[name]) != len(found):
                 raise ConfigError(f"{name} has {len(arrays[name])} values and loss {len(found)}; one per observation")
-        return cls(arrays, found, np.ones_like(found) if weights is None else np.asarray(weights, dtype=float))
+        counted = np.ones_like(found) if weights is None else np.atleast_1d(np.asarray(weights, dtype=float))
+        _refuse_weights(counted, len(found))
+        return cls(arrays, found, counted)
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -53,6 +55,17 @@ class Runs:
     def where(self, mask: Mask) -> "Runs":
         kept = {name: values[mask] for name, values in self.inputs.items()}
         return Runs(kept, self.loss[mask], self.weights[mask])
+
+
+def _refuse_weights(weights: Array, rows: int) -> None:
+    if weights.shape != (rows,):
+        raise ConfigError(f"weights have shape {weights.shape} and loss has {rows} values; one per observation")
+    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights > 0)))
+    if len(wrong):
+        raise ConfigError(
+            f"weights: observation {wrong[0] + 1} counts {weights[wrong[0]]:g}, {len(wrong)} of {rows} are no finite "
+            f"numbers above 0; leave out observations that should not count"
+        )
 
 
 def longest_two(runs: Runs) -> tuple[float, float]:

@@ -4,7 +4,7 @@ Wide tables have one row per run (or checkpoint) and a column per loss; long one
 per run and evaluated text, with its role.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, get_args
 
@@ -47,6 +47,9 @@ INPUTS = (
     *("S1pt", "S2pt", "S1cpt", "S2cpt", "new"),
 )
 FIELDS = (*INPUTS, *LOSSES, *LABELS)
+# Of these is every choice, and most laws are. Other columns that only have the name of an input may be something else.
+NEEDED = frozenset(("N", "D", "share", "r"))
+OF_TRAINING = ("share", "lr")  # a model that was not trained has none: its rows, at 0 tokens, may leave them empty
 SEVERAL = (*COUNTS, *SHARES, *LOSSES, "h")  # read from more than one column: added up, or one by one
 FALSE = {"false", "f", "0", "0.0", "no", "n", "running", "scheduled", "failed", "killed"}
 TRUE = {"true", "t", "1", "1.0", "yes", "y", "finished", "done", "completed", ""}
@@ -61,10 +64,13 @@ def read_runs(
     that can mean one thing only are found without. Raises ConfigError with the rows and what to do about them.
     """
     sheet = source if isinstance(source, Sheet) else read_sheet(source)
-    mapping = match(sheet, parse_columns(columns) if isinstance(columns, str) else columns)
+    told = parse_columns(columns) if isinstance(columns, str) else columns
+    mapping = match(sheet, told)
+    unasked = mapping.keys() - told.keys() - NEEDED
     notes: list[str] = []
     sheet = _finished(sheet, mapping, notes)
-    return _long(sheet, mapping, notes) if "role" in mapping else _wide(sheet, mapping, notes)
+    read = _long if "role" in mapping else _wide
+    return read(sheet, mapping, unasked, notes)
 
 
 def match(sheet: Sheet, told: Mapping[str, str]) -> dict[str, str]:
@@ -117,7 +123,7 @@ def _finished(sheet: Sheet, mapping: Mapping[str, str], notes: list[str]) -> She
 # ---------------------------------------------------------------- a row per run
 
 
-def _wide(sheet: Sheet, mapping: Mapping[str, str], notes: list[str]) -> RunTable:
+def _wide(sheet: Sheet, mapping: Mapping[str, str], unasked: Set[str], notes: list[str]) -> RunTable:
     named = [name for name in LOSSES if name in mapping]
     if not named:
         raise ConfigError(
@@ -126,7 +132,7 @@ def _wide(sheet: Sheet, mapping: Mapping[str, str], notes: list[str]) -> RunTabl
         )
     sheet = _measured(sheet, [mapping[name] for name in named], notes)
     sources = {name: _losses(sheet, name, mapping[name]) for name in named}
-    inputs = _inputs(sheet, mapping)
+    inputs = _inputs(sheet, mapping, unasked, notes)
     run, group = _labels(sheet, mapping, inputs, notes)
     _refuse_repeats(sheet, inputs, run, ["" for _ in run], [tuple(row) for row in np.hstack(list(sources.values()))])
     return RunTable(
@@ -136,7 +142,7 @@ def _wide(sheet: Sheet, mapping: Mapping[str, str], notes: list[str]) -> RunTabl
         run=run,
         group=group,
         sheet=sheet,
-        domains=tuple(sheet.names_in(mapping["h"])) if "h" in mapping else (),
+        domains=tuple(sheet.names_in(mapping["h"])) if "h" in inputs else (),
         notes=tuple(notes),
     )
 
@@ -162,26 +168,36 @@ def _losses(sheet: Sheet, name: str, expression: str) -> Array:
     return values
 
 
-def _inputs(sheet: Sheet, mapping: Mapping[str, str]) -> dict[str, Array]:
+def _inputs(sheet: Sheet, mapping: Mapping[str, str], unasked: Set[str], notes: list[str]) -> dict[str, Array]:
     """What the laws are laws of, each checked."""
     found: dict[str, Array] = {}
-    columns: dict[str, Column] = {}
     for name in (each for each in INPUTS if each in mapping):
-        values = sheet.each(mapping[name]) if name == "h" else sheet.numbers(mapping[name])[:, None]
-        values = units.rounded(values) if name in (*SHARES, "h") else values
-        for column in (Column(sheet, name, mapping[name], each) for each in values.T):
-            units.check_present(column)
-            columns[name] = column
-            if name in COUNTS:
-                units.check_count(column)
-            elif name in SHARES:
-                units.check_share(column)
-        if name == "h":
-            units.check_mixture(sheet, mapping[name], values)
-        found[name] = values if name == "h" else values[:, 0]
-    if "N" in columns and "D" in columns:
-        units.check_length(columns["N"], columns["D"])
+        try:
+            found[name] = _input(sheet, name, mapping[name], found.get("D"))
+        except ConfigError as error:
+            if name not in unasked:
+                raise
+            notes.append(f"{name} left unread: {error}")
+    if "N" in found and "D" in found:
+        units.check_length(*(Column(sheet, name, mapping[name], found[name]) for name in ("N", "D")))
     return found
+
+
+def _input(sheet: Sheet, name: str, expression: str, tokens: Array | None) -> Array:
+    values = sheet.each(expression) if name == "h" else sheet.numbers(expression)[:, None]
+    values = units.rounded(values) if name in (*SHARES, "h") else values
+    if name in OF_TRAINING and tokens is not None:
+        values = np.where(np.isnan(values) & (tokens == 0)[:, None], 0.0, values)
+    for column in (Column(sheet, name, expression, each) for each in values.T):
+        units.check_present(column)
+        if name in COUNTS:
+            units.check_count(column)
+        elif name in SHARES:
+            units.check_share(column)
+    if name == "h":
+        units.check_mixture(sheet, expression, values)
+        return values
+    return values[:, 0]
 
 
 def _labels(
@@ -222,21 +238,18 @@ def _refuse_repeats(
         if first == k:
             continue
         same = np.array_equal(np.array(losses[k]), np.array(losses[first]), equal_nan=True)
+        seeds = ", or, if they are two seeds, name the column that tells them apart: --columns run=COLUMN"
         raise ConfigError(
             f"{sheet.where}: {sheet.rows[first]} and {sheet.rows[k]} are the same run ({run[k]}) at the same "
             f"{', '.join(inputs)}, with {'the same' if same else 'different'} losses; delete one"
-            + (
-                ""
-                if same
-                else ", or, if they are two seeds, name the column that tells them apart: --columns run=COLUMN"
-            )
+            f"{'' if same else seeds}"
         )
 
 
 # ---------------------------------------------------------------- a row per run and evaluated text
 
 
-def _long(sheet: Sheet, mapping: Mapping[str, str], notes: list[str]) -> RunTable:
+def _long(sheet: Sheet, mapping: Mapping[str, str], unasked: Set[str], notes: list[str]) -> RunTable:
     if "loss" not in mapping:
         raise ConfigError(
             f"{sheet.where}: which column is the loss? Say --columns loss=COLUMN; columns are {sheet.names}"
@@ -248,7 +261,7 @@ def _long(sheet: Sheet, mapping: Mapping[str, str], notes: list[str]) -> RunTabl
         )
     sheet = _measured(sheet, [mapping["loss"]], notes)
     loss = _losses(sheet, "loss", mapping["loss"])[:, 0]
-    inputs = _inputs(sheet, mapping)
+    inputs = _inputs(sheet, mapping, unasked, notes)
     run, group = _labels(sheet, mapping, inputs, notes)
     roles = _roles(sheet, mapping["role"])
     text = sheet.words(mapping["evaluated"]) if "evaluated" in mapping else roles

@@ -8,6 +8,7 @@ import numpy as np
 
 from ratoon.config import ConfigError, Role
 from ratoon.laws.form import Mask
+from ratoon.laws.tables.parents import own_start, same_size
 from ratoon.records import Observation
 
 WORST = 12.5  # nats: guessing from 262,144 words, about the largest vocabulary in use; trained models are far below
@@ -138,11 +139,10 @@ def refuse_told_unit(role: Role, parent: float, own: float | None, near: float |
 def _start(observations: Sequence[Observation], params: float, role: Role) -> tuple[float | None, float | None]:
     """Mean losses of this role, of the parent's own rows and of the shortest runs with least domain text, or None."""
     rows = [x for x in observations if x.role == role and x.loss_nats is not None]
-    own = {x.evaluated: _loss(x) for x in rows if x.tokens == 0 and x.params_non_embedding == params}
-    runs = [x for x in rows if x.finished and x.tokens > 0 and x.params_non_embedding == params]
+    runs = [x for x in rows if x.finished and x.tokens > 0 and same_size(x.params_non_embedding, params)]
     if runs:
         share = min(x.share for x in runs)
         tokens = min(x.tokens for x in runs if x.share == share)
         runs = [x for x in runs if x.share == share and x.tokens == tokens]
     means = float(np.mean([_loss(x) for x in runs])) if runs else None
-    return (float(np.mean(list(own.values()))) if own else None), means
+    return own_start(observations, params, role), means

@@ -26,7 +26,8 @@ import numpy as np
 from ratoon.config import ConfigError
 from ratoon.laws.form import Array
 
-EMPTY = {"", "na", "n/a", "null", "none", "-"}  # not measured; "nan" is a result, and a bad one
+EMPTY = {"", "na", "n/a", "<na>", "null", "none", "-"}  # not measured; "nan" is a result, and a bad one
+NAMELESS = EMPTY | {"nan"}  # but as a name it is a cell that pandas found empty
 SEPARATORS = ",;\t|"
 LN2 = math.log(2)
 THOUSANDS = re.compile(r"^-?\d{1,3}(?:,\d{3})+$|^-?\d{1,3}(?:[ '\u00a0\u202f]\d{3})+$")
@@ -126,7 +127,8 @@ class Sheet:
 
     def words(self, expression: str) -> list[str]:
         (name,) = self.find(expression)[:1]
-        return ["" if _empty(value) else str(value).strip() for value in self.columns[name]]
+        found = ("" if value is None else str(value).strip() for value in self.columns[name])
+        return ["" if word.lower() in NAMELESS else word for word in found]
 
     def _column(self, name: str) -> Array:
         return np.array(
@@ -170,7 +172,7 @@ class Sheet:
 
 
 def _empty(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and value.strip().lower() in EMPTY)
+    return value is None or str(value).strip().lower() in EMPTY
 
 
 def _meant(text: str) -> str:
