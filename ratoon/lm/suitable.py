@@ -3,19 +3,19 @@
 Asked of config.json, the tokenizer's files and the model card, never of weights: it costs milliseconds for 70B too.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from ratoon.config import Base, ConfigError
+from ratoon.corpus.tokenizer import read_json
 
 CONTEXT = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
 
 
 def check_suitable(folder: Path, base: Base) -> None:
     """Raises ConfigError with the reason where `folder` holds no causal language model for rows of this length."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     where = f"models/bases/{base.name}.yaml"
     if "quantization_config" in config:
         kind = (config["quantization_config"] or {}).get("quant_method", "an unnamed method")
@@ -65,8 +65,8 @@ def check_words(config: dict[str, Any], folder: Path, where: str) -> None:
     file, rows = folder / "tokenizer.json", config.get("vocab_size")
     if rows is None or not file.exists():
         return
-    found = json.loads(file.read_text(encoding="utf-8"))
-    words = found["model"].get("vocab") or ()
+    found = read_json(file)
+    words = (found.get("model") or {}).get("vocab") or ()
     ids = words.values() if isinstance(words, dict) else range(len(words))  # unigram models list theirs
     highest = max([*ids, *(entry["id"] for entry in found.get("added_tokens") or ())], default=-1)
     if highest >= rows:

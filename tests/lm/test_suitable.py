@@ -117,6 +117,17 @@ def test_a_weight_of_another_shape_than_config_says_is_refused(declare, tmp_path
         obtain(base, tmp_path)
 
 
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+@pytest.mark.parametrize("text", ['{"version":', "[]"])
+def test_a_damaged_file_of_a_base_is_told_by_its_name(declare, tmp_path, file, text):
+    base, folder = declare()
+    (folder / file).write_text(text)
+    with pytest.raises(
+        ConfigError, match=f"{folder}/{file}: (not readable as JSON: Expecting|found list, expected keys)"
+    ):
+        obtain(base, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("card", "declared", "found"),
     [
