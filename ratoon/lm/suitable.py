@@ -4,6 +4,7 @@ Asked of config.json, the tokenizer's files and the model card, never of weights
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,17 @@ def check_architecture(config: dict[str, Any], folder: Path, where: str) -> None
 
 def check_context(config: dict[str, Any], row_tokens: int, where: str) -> None:
     """Rows no longer than the positions the parent has learned: past them it fails, or reads badly and says nothing."""
-    key, limit = next(((key, config[key]) for key in CONTEXT if config.get(key)), (None, None))
+    key, limit = context_of(config)
     if limit is not None and row_tokens > limit:
         raise ConfigError(
             f"{where}: row_tokens {row_tokens} is more than the model's {key} of {limit}; give at most {limit}"
         )
+
+
+def context_of(config: Mapping[str, Any]) -> tuple[str | None, int | None]:
+    """How many tokens a model of this config.json reads at once, and what its family calls that. None: it says none."""
+    text = {**config, **(config.get("text_config") or {})}
+    return next(((key, int(text[key])) for key in CONTEXT if text.get(key)), (None, None))
 
 
 def check_words(config: dict[str, Any], folder: Path, where: str) -> None:
