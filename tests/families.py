@@ -22,10 +22,12 @@ FAMILIES = {
 }
 
 
-def build(family):
+def build(family, **config):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = transformers.AutoModelForCausalLM.from_config(FAMILIES[family](), dtype=torch.float32)
+        shape = FAMILIES[family]()
+        shape.update(config)
+        model = transformers.AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
         for parameter in model.parameters():  # as made, logits hardly depend on where a token stands
             if parameter.ndim == 2:
                 torch.nn.init.normal_(parameter, std=0.3)

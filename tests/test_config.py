@@ -43,6 +43,12 @@ def test_every_mistake_is_told_at_once(project):
     assert "params.yaml: choose.tolerance" in message
 
 
+def test_ranks_that_cannot_follow_the_recipe_are_refused_before_anything_is_trained(project):
+    message = refused(project(lambda raw: raw["train"].update(processes=2, adapter={"name": "lora"})))
+    assert message.startswith("params.yaml: train: adapter: lora on 2 ranks is not supported: weights are cut up there")
+    assert message.endswith("leave it out, or train on one rank")
+
+
 def test_a_ratio_in_percent_is_refused(project):
     assert "less than or equal to 1 (found 40)" in refused(
         project(lambda raw: raw["sweep"].update(ratios=[10, 20, 30, 40, 50]))

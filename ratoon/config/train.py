@@ -1,5 +1,6 @@
 """train: how one model is continued."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -96,7 +97,38 @@ class TrainConfig(Declared):
     def check(self) -> "TrainConfig":
         if self.micro_rows and self.rows_per_step % self.micro_rows:
             raise ValueError(f"rows_per_step {self.rows_per_step} is not a multiple of micro_rows {self.micro_rows}")
+        if self.processes > 1:
+            self.check_ranks(self.processes)
         return self
+
+    def check_ranks(self, count: int) -> None:
+        """Raises ValueError for what would be wrong, or is not known to be right, on so many ranks."""
+        if self.rows_per_step < count:
+            raise ValueError(
+                f"rows_per_step: {self.rows_per_step} rows for {count} ranks, and some would have none; allowed: "
+                f"{count} or more, or fewer ranks"
+            )
+        for key, found, instead in self.needs_whole_weights():
+            raise ValueError(
+                f"{key}: {found} on {count} ranks is not supported: weights are cut up there, and it needs whole "
+                f"ones; {instead}, or train on one rank"
+            )
+
+    def needs_whole_weights(self) -> Iterator[tuple[str, str, str]]:
+        """(key, what was found, what to set in its place)"""
+        if self.optimizer.name != "adamw":
+            yield "optimizer.name", self.optimizer.name, "take adamw"
+        if self.precision == "bf16_pure":
+            yield "precision", self.precision, "take bf16"
+        if self.optimizer.moments not in (None, "fp32"):
+            yield "optimizer.moments", self.optimizer.moments, "take fp32"
+        if self.adapter is not None:
+            yield "adapter", self.adapter.name, "leave it out"
+        for name in Forgetting.model_fields:
+            asked = getattr(self.forgetting, name)
+            if name != "parent" and asked != getattr(Forgetting(), name):
+                found = f"{asked:g}" if isinstance(asked, float) else "it is set, and"
+                yield f"forgetting.{name}", found, "leave it out"
 
     def essence(self) -> "TrainConfig":
         """What decides the numbers: how it is carried out, and what the options of something say that is off, are as by

@@ -111,7 +111,7 @@ def end_of_text(directory: Path) -> str | None:
     """The eos token as the tokenizer's own files name it."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (directory / name).exists():
-            token = _read_json(directory / name).get("eos_token")
+            token = read_json(directory / name).get("eos_token")
             token = token.get("content") if isinstance(token, dict) else token
             if token:
                 return str(token)
@@ -127,13 +127,13 @@ def tokenizer_digest(directory: Path) -> str:
     path = directory / "tokenizer.json"
     if not path.exists():
         raise ConfigError(f"{path}: not found; packing needs a fast tokenizer (tokenizer.json)")
-    whole = _read_json(path)
+    whole = read_json(path)
     parts = {key: whole.get(key) for key in ("added_tokens", "normalizer", "pre_tokenizer", "model")}
     text = json.dumps([parts, end_of_text(directory)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

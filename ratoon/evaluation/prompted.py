@@ -7,7 +7,6 @@ windows that are shorter by what is shown. Of an item with choices its own text 
 shown: there is as much as fits, the same in front of every choice. So the tokens scored are always the same ones.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -19,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratoon.config import ConfigError, read_yaml
+from ratoon.corpus.tokenizer import read_json
 from ratoon.evaluation.contexts import Context, Place
 from ratoon.evaluation.suite import Task
 from ratoon.evaluation.taskfile import lines_of
 from ratoon.lm.flops import Flops, flops_of
 from ratoon.lm.load import load_model, load_tokenizer, pick_device
+from ratoon.lm.suitable import context_of
 from ratoon.records import Record
 
 if TYPE_CHECKING:
@@ -92,8 +93,7 @@ class Room:
 
 def room(model: Path, row_tokens: int, shown: int | None, arm: str) -> Room:
     """For the arm of this name. Raises ConfigError where more is to be shown than a model can read beside some text."""
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    context = config.get("max_position_embeddings") or (config.get("text_config") or {}).get("max_position_embeddings")
+    _, context = context_of(read_json(model / "config.json"))
     wanted = row_tokens // 2 if shown is None else shown
     reads = min(context or row_tokens + wanted, row_tokens + wanted)
     if reads - wanted < 1:

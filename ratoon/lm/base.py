@@ -10,7 +10,7 @@ from pathlib import Path
 from ratoon.config import Base, ConfigError, Gguf, Pretrained, Scratch
 from ratoon.corpus.packed import read_index
 from ratoon.corpus.tokenizer import tokenizer_digest
-from ratoon.lm.load import check_weights
+from ratoon.lm.load import check_complete, check_weights
 from ratoon.lm.suitable import check_suitable
 
 TOKENIZER_FILES = (
@@ -38,25 +38,29 @@ def obtain(base: Base, root: Path) -> Path:
         local = Path(weights.path).expanduser()
         local = local if local.is_absolute() else root / local
         if local.is_dir():
-            check_weights(local)
-            check_suitable(local, base)
+            check_base(local, base)
             return local
     out = weights_folder(root, base)
     if (out / "config.json").exists():
-        check_weights(out)
-        check_suitable(out, base)
+        check_base(out, base)
         return out
     beside = out.with_name(f".{out.name}.{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:
         fetch(weights, beside, base.name) if isinstance(weights, Pretrained) else convert(weights, beside, base.name)
-        check_weights(beside)
-        check_suitable(beside, base)
+        check_base(beside, base)
         beside.replace(out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return out
+
+
+def check_base(folder: Path, base: Base) -> None:
+    """Refuse what is damaged, cannot be continued, or is not all there; of weights only the headers are read."""
+    check_weights(folder)
+    check_suitable(folder, base)
+    check_complete(folder)
 
 
 def fetch(weights: Pretrained, out: Path, name: str) -> None:

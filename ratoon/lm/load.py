@@ -2,8 +2,9 @@
 
 import json
 import struct
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ratoon.config import ConfigError
 
@@ -15,18 +16,51 @@ if TYPE_CHECKING:
 def load_model(path: Path, device: str = "cpu", *, bf16: bool = False) -> "PreTrainedModel":
     """The model in `path`, weights in float32 or bf16, ready to train. Local files and safetensors only."""
     import torch
+
+    model = opened(path, dtype=torch.bfloat16 if bf16 else torch.float32)
+    return model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps it untyped
+
+
+def opened(path: Path, **how: Any) -> "PreTrainedModel":
+    """The model in `path` with every weight from its files: transformers would make up those that are not there."""
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # ours is the one live line a person sees
     check_weights(path)
+    model: PreTrainedModel
+    found: dict[str, Collection[str]]
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.bfloat16 if bf16 else torch.float32, use_safetensors=True, local_files_only=True
+        model, found = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]  # asked for both it gives both
+            path, use_safetensors=True, local_files_only=True, output_loading_info=True, **how
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"{path}: transformers cannot load this model: {error}") from error
-    return model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps it untyped
+    if missing := found["missing_keys"]:
+        extra = found["unexpected_keys"]  # one that was renamed is both
+        beside = f"; there instead, and of no use to {type(model).__name__}: {some(extra)}" if extra else ""
+        raise ConfigError(
+            f"{path}: weights are missing from its .safetensors: {some(missing)}{beside}; each would begin as random "
+            f"numbers: give a directory with all of them, saved as a causal language model with its head"
+        )
+    return model
+
+
+def some(names: Collection[str], most: int = 3) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(sorted(names)[:most]) + more
+
+
+def check_complete(path: Path) -> None:
+    """Refuse a directory whose safetensors do not hold every weight, in its shape. Only their headers are read."""
+    from transformers.utils import logging
+
+    told = logging.get_verbosity()
+    logging.set_verbosity_error()  # what it has to say of a model it says when that is opened
+    try:
+        opened(path, device_map="meta")
+    finally:
+        logging.set_verbosity(told)
 
 
 def load_tokenizer(path: Path) -> "PreTrainedTokenizerBase":

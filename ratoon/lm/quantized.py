@@ -12,7 +12,7 @@ from torch import nn
 
 from ratoon.config import ConfigError
 from ratoon.lm.adapters import wrapped
-from ratoon.lm.load import check_weights, load_model
+from ratoon.lm.load import check_complete, load_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,7 +36,7 @@ def load_quantized(path: Path, device: torch.device) -> "PreTrainedModel":
     check_quantizable(device)
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    check_weights(path)
+    check_complete(path)
     form = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

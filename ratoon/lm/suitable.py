@@ -3,19 +3,20 @@
 Asked of config.json, the tokenizer's files and the model card, never of weights: it costs milliseconds for 70B too.
 """
 
-import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ratoon.config import Base, ConfigError
+from ratoon.corpus.tokenizer import read_json
 
 CONTEXT = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
 
 
 def check_suitable(folder: Path, base: Base) -> None:
     """Raises ConfigError with the reason where `folder` holds no causal language model for rows of this length."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     where = f"models/bases/{base.name}.yaml"
     if "quantization_config" in config:
         kind = (config["quantization_config"] or {}).get("quant_method", "an unnamed method")
@@ -53,11 +54,17 @@ def check_architecture(config: dict[str, Any], folder: Path, where: str) -> None
 
 def check_context(config: dict[str, Any], row_tokens: int, where: str) -> None:
     """Rows no longer than the positions the parent has learned: past them it fails, or reads badly and says nothing."""
-    key, limit = next(((key, config[key]) for key in CONTEXT if config.get(key)), (None, None))
+    key, limit = context_of(config)
     if limit is not None and row_tokens > limit:
         raise ConfigError(
             f"{where}: row_tokens {row_tokens} is more than the model's {key} of {limit}; give at most {limit}"
         )
+
+
+def context_of(config: Mapping[str, Any]) -> tuple[str | None, int | None]:
+    """How many tokens a model of this config.json reads at once, and what its family calls that. None: it says none."""
+    text = {**config, **(config.get("text_config") or {})}
+    return next(((key, int(text[key])) for key in CONTEXT if text.get(key)), (None, None))
 
 
 def check_words(config: dict[str, Any], folder: Path, where: str) -> None:
@@ -65,8 +72,8 @@ def check_words(config: dict[str, Any], folder: Path, where: str) -> None:
     file, rows = folder / "tokenizer.json", config.get("vocab_size")
     if rows is None or not file.exists():
         return
-    found = json.loads(file.read_text(encoding="utf-8"))
-    words = found["model"].get("vocab") or ()
+    found = read_json(file)
+    words = (found.get("model") or {}).get("vocab") or ()
     ids = words.values() if isinstance(words, dict) else range(len(words))  # unigram models list theirs
     highest = max([*ids, *(entry["id"] for entry in found.get("added_tokens") or ())], default=-1)
     if highest >= rows:

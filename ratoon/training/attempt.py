@@ -12,6 +12,7 @@ from ratoon import records
 from ratoon.config import ConfigError
 from ratoon.lm.load import pick_device
 from ratoon.training import checkpoint, shards
+from ratoon.training.clock import Clock
 from ratoon.training.disk import discard, tidy
 from ratoon.training.faults import Book, Ended, Fault, GaveUp, Kind, LeftOut, halved
 from ratoon.training.journal import Journal, Silent, flat, read_trace, reporter
@@ -52,6 +53,7 @@ class Attempt:
         self.rules = request.recipe.faults
         self.out = Path(request.out)
         self.identity = request.identity()
+        self.clock = Clock(self.out / "spent.json", self.identity, writes=ranks.first)
         on_gpu = pick_device(request.recipe.device).type == "cuda"
         self.writer = Writer() if self.rules.saving == "beside" or (self.rules.saving == "auto" and on_gpu) else None
         self.book = Book(self.out / "faults.json", self.identity, writes=ranks.first)
@@ -137,6 +139,7 @@ class Attempt:
         if "loss_nats" in values:
             self.watch.see(values["loss_nats"])
         self.report(step, values)
+        self.clock.tick()
         if left_out := self.run.left_out.get(step - 1):
             self.journal.write(step, step * self.request.step_tokens, {"faults/rows_left_out": len(left_out)})
         if step != stop and self.asked():
@@ -152,6 +155,7 @@ class Attempt:
         if self.ranks.first:
             records.write_observations(self.out / "observations.csv", self.observations)
         self.journal.write(step, new[0].tokens, {**flat(new), **self.run.reading.metrics(step)})
+        self.clock.tick()
 
     def check_weights(self) -> None:
         """What is saved is good: it is what a run goes back to."""
@@ -179,6 +183,7 @@ class Attempt:
                 writer=self.writer,
             )
         self.saved = state.step
+        self.clock.keep()
 
     def end(self) -> None:
         if self.saved != self.run.state.step and self.run.state.step:

@@ -4,14 +4,14 @@ Which rows a step has, and the learning rate, know nothing of it: from the coold
 of a run without. Methods see a row as it is read, prefixes included.
 """
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ratoon.config import ConfigError, unknown
+from ratoon.corpus.tokenizer import read_json
+from ratoon.lm.suitable import context_of
 from ratoon.stream.lengths import Lengths
 from ratoon.stream.mixture import Batch, Mixture
 from ratoon.stream.prefixes import Prefixes, prefixed
@@ -101,9 +101,7 @@ def in_rows(prefixes: Prefixes, row_tokens: int, parts: int) -> NDArray[np.int64
 
 def check_context(model: Path, longest: int, row_tokens: int) -> None:
     """Refuse rows that have become longer than the model reads."""
-    config: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    text = {**config, **config.get("text_config", {})}
-    context = text.get("max_position_embeddings") or text.get("n_positions")
+    _, context = context_of(read_json(model / "config.json"))
     if context is not None and longest > context:
         raise ConfigError(
             f"{WHERE}: with their prefixes rows have up to {longest} tokens, the model in {model} reads {context}; "

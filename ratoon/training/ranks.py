@@ -22,7 +22,6 @@ from torch import Tensor
 from ratoon.config import ConfigError, TrainConfig
 from ratoon.lm.load import pick_device
 from ratoon.stream.mixture import Batch
-from ratoon.training.optimizers import is_pure, kept_as
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -154,35 +153,11 @@ def joined(recipe: TrainConfig) -> Iterator[Ranks]:
 
 
 def check(recipe: TrainConfig, count: int) -> None:
-    """Refuse what would be wrong, or is not known to be right, on several ranks."""
-    if recipe.rows_per_step < count:
-        raise ConfigError(
-            f"train.rows_per_step: {recipe.rows_per_step} rows for {count} ranks, and some would have none; allowed: "
-            f"{count} or more, or fewer ranks"
-        )
-    for key, found, instead in refused(recipe):
-        raise ConfigError(
-            f"{key}: {found} on {count} ranks is not supported: weights are cut up there, and it needs whole ones; "
-            f"{instead}, or train on one rank"
-        )
-
-
-def refused(recipe: TrainConfig) -> Iterator[tuple[str, str, str]]:
-    """(key, what was found, what to set in its place)"""
-    plain = type(recipe).model_fields["forgetting"].default
-    if recipe.optimizer.name != "adamw":
-        yield "train.optimizer.name", recipe.optimizer.name, "take adamw"
-    if is_pure(recipe):
-        yield "train.precision", recipe.precision, "take bf16"
-    if kept_as(recipe) != "fp32":
-        yield "train.optimizer.moments", kept_as(recipe), "take fp32"
-    if recipe.adapter is not None:
-        yield "train.adapter", recipe.adapter.name, "leave it out"
-    for name in type(recipe.forgetting).model_fields:
-        asked = getattr(recipe.forgetting, name)
-        if name != "parent" and asked != getattr(plain, name):
-            found = f"{asked:g}" if isinstance(asked, float) else "it is set, and"
-            yield f"train.forgetting.{name}", found, "leave it out"
+    """Refuse what would be wrong on ranks: those of train.processes were asked for it before, torchrun's are not."""
+    try:
+        recipe.check_ranks(count)
+    except ValueError as error:
+        raise ConfigError(f"train.{error}") from None
 
 
 def shard(model: "PreTrainedModel", device: torch.device, ranks: Ranks) -> None:

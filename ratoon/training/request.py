@@ -133,8 +133,8 @@ class Result(Record):
     steps: int
     tokens: int
     params_non_embedding: int
-    seconds: float
-    tokens_per_second: float
+    seconds: float = Field(description="of all tries, each to its last sign of life; what was done twice counts twice")
+    tokens_per_second: float = Field(description="of the try that ended it")
     observations: tuple[Observation, ...]
     data: dict[str, SourceRead] = Field(default_factory=dict, description="source -> what was read of it")
     trunk: Trunk | None = Field(None, description="kept where the decay began; none: the schedule has no such place")

@@ -1,6 +1,5 @@
 """One run from request to result: open, resume, advance, evaluate, save, record."""
 
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -166,7 +165,6 @@ def train(request: Request, asked: Callable[[], bool] = bool, ranks: Ranks = ALO
     if ranks.same(done.exists()):
         return records.read(done, Result)
     out.mkdir(parents=True, exist_ok=True)
-    started = time.perf_counter()
     attempt = Attempt(
         request,
         partial(Run, ranks=ranks),
@@ -176,7 +174,7 @@ def train(request: Request, asked: Callable[[], bool] = bool, ranks: Ranks = ALO
         asked=asked,
     )
     attempt.go()
-    result = conclude(attempt, time.perf_counter() - started)
+    result = conclude(attempt)
     if ranks.first:
         records.write(done, result)
     return ranks.same(result)
@@ -190,8 +188,9 @@ def read_by(run: Run) -> dict[str, SourceRead]:
     return {name: SourceRead(**read._asdict(), prefix_tokens=more.get(name, 0)) for name, read in found.items()}
 
 
-def conclude(attempt: Attempt, seconds: float) -> Result:
+def conclude(attempt: Attempt) -> Result:
     """The model to release, and the record of how it came to be."""
+    seconds, own_seconds = attempt.clock.total, attempt.clock.own
     request, run, out = attempt.request, attempt.run, attempt.out
     saved = checkpoint.whole(attempt.checkpoints)[-1]
     final = release(run.state, saved, out / "release", Path(request.model))
@@ -204,7 +203,7 @@ def conclude(attempt: Attempt, seconds: float) -> Result:
         tokens=tokens,
         params_non_embedding=run.params,
         seconds=seconds,
-        tokens_per_second=read / max(seconds, 1e-9),
+        tokens_per_second=read / max(own_seconds, 1e-9),
         observations=tuple(attempt.observations),
         data=read_by(run),
         # Of one kind of weights: where others are released than were trained, the end is no part of the way there.

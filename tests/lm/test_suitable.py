@@ -4,9 +4,11 @@ import json
 
 import pytest
 from families import FAMILIES, build
+from safetensors.torch import load_file, save_file
 
 from ratoon.config import Base, ConfigError
 from ratoon.lm.base import obtain
+from ratoon.lm.load import load_model
 from ratoon.lm.suitable import license_of
 
 
@@ -65,6 +67,65 @@ def test_a_family_with_learned_positions_is_asked_for_its_own_limit(declare, tmp
 def test_an_embedding_padded_beyond_the_tokenizer_is_no_mistake(declare, tmp_path):
     base, folder = declare(vocab={"a": 0, "b": 1})
     assert obtain(base, tmp_path) == folder
+
+
+def without(folder, name, instead=None):
+    """The model in `folder` saved with a tensor lost, or under another name."""
+    tensors = load_file(folder / "model.safetensors")
+    lost = tensors.pop(name)
+    save_file(tensors | ({instead: lost} if instead else {}), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("name", "instead", "said"),
+    [
+        ("lm_head.weight", None, r": lm_head\.weight; each would begin as random numbers"),
+        ("lm_head.weight", "head.weight", r": lm_head\.weight; there instead, .*LlamaForCausalLM: head\.weight; each"),
+        ("model.layers.1.mlp.up_proj.weight", None, r": model\.layers\.1\.mlp\.up_proj\.weight; each"),
+    ],
+)
+def test_a_base_is_never_filled_up_with_random_numbers(declare, tmp_path, name, instead, said):
+    base, folder = declare(tie_word_embeddings=False)
+    build("llama", tie_word_embeddings=False).save_pretrained(folder)
+    without(folder, name, instead)
+    for opened in (lambda: obtain(base, tmp_path), lambda: load_model(folder)):
+        with pytest.raises(ConfigError, match=rf"weights are missing from its \.safetensors{said}"):
+            opened()
+
+
+def test_a_head_that_is_the_embedding_need_not_be_there_twice(declare, tmp_path):
+    base, folder = declare("qwen2", tie_word_embeddings=True)
+    build("qwen2", tie_word_embeddings=True).save_pretrained(folder)
+    assert "lm_head.weight" not in load_file(folder / "model.safetensors")
+    assert obtain(base, tmp_path) == folder
+    load_model(folder)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_missed_a_weight_of(declare, tmp_path, family):
+    base, folder = declare(family)
+    names = load_file(folder / "model.safetensors")
+    lost = next(name for name in names if "norm" in name or "ln_" in name)
+    without(folder, lost)
+    with pytest.raises(ConfigError, match=f"missing from its .safetensors: {lost}; each"):
+        obtain(base, tmp_path)
+
+
+def test_a_weight_of_another_shape_than_config_says_is_refused(declare, tmp_path):
+    base, _ = declare(intermediate_size=40)
+    with pytest.raises(ConfigError, match="transformers cannot load this model"):
+        obtain(base, tmp_path)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+@pytest.mark.parametrize("text", ['{"version":', "[]"])
+def test_a_damaged_file_of_a_base_is_told_by_its_name(declare, tmp_path, file, text):
+    base, folder = declare()
+    (folder / file).write_text(text)
+    with pytest.raises(
+        ConfigError, match=f"{folder}/{file}: (not readable as JSON: Expecting|found list, expected keys)"
+    ):
+        obtain(base, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -195,8 +195,11 @@ def test_how_many_processes_share_a_run_is_no_part_of_what_it_is(request_for):
 )
 def test_what_needs_whole_weights_is_refused_on_ranks(asked, key):
     recipe = TrainConfig(**{"tokens": 1000, "learning_rate": 0.1, "rows_per_step": 8, **asked})
-    with pytest.raises(ConfigError, match=key):
+    with pytest.raises(ConfigError, match=f"^{key}"):
         check(recipe, 2)
+    # Where params.yaml asks for the ranks itself it is told at once: not when the proxies are trained.
+    with pytest.raises(ValueError, match=key.removeprefix("train.")):
+        TrainConfig(**recipe.model_dump(exclude={"processes"}), processes=2)
 
 
 def test_a_rank_that_is_not_told_where_the_others_are_says_so(monkeypatch, request_for):

@@ -1,6 +1,7 @@
 """Resumed at any step, a run is the unbroken one to the bit: everything that decides it is in the checkpoint."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,27 @@ def test_resumed_at_any_step_a_run_ends_equal_to_the_bit(kind, request_for):
                 train(request)
         torch.manual_seed(step)  # what a new process has drawn before is no matter
         assert same(weights(whole), weights(train(request)))
+
+
+def test_seconds_are_those_of_all_tries_and_the_pace_is_the_last_one_s(request_for, monkeypatch):
+    now, save, saves = [0.0], checkpoint.save, []
+
+    def takes_its_time(*args, **kwargs):
+        save(*args, **kwargs)
+        saves.append(1)
+        now[0] += 100
+        if len(saves) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(checkpoint, "save", takes_its_time)
+    request = request_for("cut", **SHORT)
+    with pytest.raises(KeyboardInterrupt):
+        train(request)
+    now[0] += 10_000  # nobody tried
+    result = train(request)
+    assert result.seconds == 200 + 300  # of the third save there was no sign of life
+    assert result.tokens_per_second == 3 * 8 * 16 / 300
 
 
 def test_what_is_drawn_does_not_depend_on_what_the_process_drew_before(request_for, monkeypatch):

@@ -1,6 +1,5 @@
 """A second model beside the one in training: found, checked, and opened only to be read."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +7,10 @@ import torch
 
 from ratoon.config import ConfigError
 from ratoon.config.loss import PARENT
-from ratoon.corpus.tokenizer import tokenizer_digest
+from ratoon.corpus.tokenizer import read_json, tokenizer_digest
 from ratoon.lm.attention import isolate
 from ratoon.lm.load import check_weights, load_model
+from ratoon.lm.suitable import context_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,7 +28,7 @@ def find(given: str, setting: "Setting", key: str) -> Path:
         check_weights(path)
     except ConfigError as error:
         raise ConfigError(f"{key}: {error}; give a directory of transformers, or {PARENT}") from None
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    config = read_json(path / "config.json")
     check_kind(path, config, key)
     check_words(path, config, setting, key)
     check_length(path, config, setting, key)
@@ -63,7 +63,7 @@ def check_words(path: Path, config: dict[str, Any], setting: "Setting", key: str
 
 
 def check_length(path: Path, config: dict[str, Any], setting: "Setting", key: str) -> None:
-    context = of_text(config, "max_position_embeddings") or of_text(config, "n_positions")
+    _, context = context_of(config)
     rows = setting.context or setting.mixture.row_tokens
     if context is not None and context < rows:
         raise ConfigError(
