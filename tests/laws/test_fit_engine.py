@@ -7,6 +7,7 @@ from scipy.optimize import minimize
 from ratoon.config import ConfigError
 from ratoon.laws.equations import chinchilla, dcpt
 from ratoon.laws.fitting.fit import fit
+from ratoon.laws.fitting.folds import leave_out
 from ratoon.laws.fitting.objective import ABSOLUTE, HUBER, SQUARES, Objective
 from ratoon.laws.fitting.pin import would_pin
 
@@ -116,3 +117,17 @@ def test_inputs_of_another_length_and_missing_ones_are_refused():
         fit(chinchilla.FORM, {"N": inputs["N"], "D": inputs["D"][:9]}, loss)
     with pytest.raises(ConfigError, match="no D among the inputs"):
         fit(chinchilla.FORM, {"N": inputs["N"]}, loss)
+
+
+@pytest.mark.parametrize("off", [0.0, 1e-15, 1e-9, 1e-4])
+def test_a_ratio_is_held_out_with_every_run_of_it_however_its_share_was_rounded(off):
+    asked = np.repeat([0.1, 0.3, 0.5, 0.7, 0.9], 4)
+    recorded = asked + off * np.tile([-1, 0, 0.5, 1], 5)
+    held = [fold.keep for fold in leave_out({"r": recorded}) if fold.name == "a ratio"]
+    assert [keep.tolist() for keep in held] == [(asked != ratio).tolist() for ratio in (0.3, 0.5, 0.7)]
+
+
+def test_a_mixture_is_held_out_with_every_run_of_it():
+    mixtures = np.repeat(np.random.default_rng(0).dirichlet(np.ones(3), 6), 3, axis=0)
+    rounded = mixtures * (1 + 1e-15 * np.random.default_rng(1).normal(size=mixtures.shape))
+    assert [(~fold.keep).sum() for fold in leave_out({"h": rounded})] == [3] * 6
