@@ -1,11 +1,13 @@
 """The engine that fits every law: what it reaches, what it says of itself, and what it refuses."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
 from ratoon.config import ConfigError
-from ratoon.laws.equations import chinchilla, dcpt
+from ratoon.laws.equations import chinchilla, dcpt, injection
 from ratoon.laws.fitting.fit import fit
 from ratoon.laws.fitting.folds import leave_out
 from ratoon.laws.fitting.objective import ABSOLUTE, HUBER, SQUARES, Objective
@@ -81,6 +83,17 @@ def test_a_well_spread_table_leaves_nothing_loose_and_asks_for_no_run():
     assert found.identification.loose == ()
     assert would_pin(found, inputs) is None
     assert found.identification.noise == pytest.approx(0.001 * np.sqrt(3), rel=0.5)
+
+
+def test_a_run_that_is_asked_for_can_be_made():
+    N, D, p = np.array(list(itertools.product([1e8, 4e8], [1e6, 1e7], [0, 0.3, 0.6]))).T
+    inputs = {"N": N, "D": D, "p": p, "L0": np.full(12, 2.3)}
+    for seed in range(6):
+        noise = 1 + 0.2 * np.random.default_rng(seed).normal(size=12)
+        loss = 2.3 + 0.9 * (D / 1e9) ** 0.3 * ((1 + 5 * p) * N / 1e9) ** -0.4 * noise
+        if pin := would_pin(fit(injection.FORM, inputs, loss, hold_out=False), inputs):
+            assert pin.inputs["p"] <= 1  # a share
+            assert pin.inputs["L0"] == 2.3  # what the parent had
 
 
 def test_weights_count_as_repeats_would():
