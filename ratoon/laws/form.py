@@ -112,18 +112,29 @@ def centre(values: Array) -> float:
     return float(np.exp(np.log(np.asarray(values, dtype=float)).mean()))
 
 
-def count_levels(values: Array, relative: float = 0.02, absolute: float = np.inf) -> int:
-    """Different values, those within both tolerances of a level's smallest counted as that level.
+def levels(values: Array, relative: float = 0.02, absolute: float = np.inf) -> NDArray[np.int64]:
+    """(n,) the level of each value, counted from the smallest, those within both tolerances of a level's smallest being
+    of that level.
 
     Of the smallest, not of a neighbour: a dense sweep goes far in steps that are each too small to count.
     """
-    ordered, levels = np.sort(np.asarray(values, dtype=float)), 0
-    while len(ordered):
-        levels += 1
-        ordered = ordered[ordered - ordered[0] > np.minimum(relative * np.abs(ordered), absolute)]
-    return levels
+    values = np.asarray(values, dtype=float)
+    found = np.full(len(values), -1)
+    while (left := found < 0).any():
+        away = values - values[left].min()
+        found[left & ~(away > np.minimum(relative * np.abs(values), absolute))] = found.max() + 1
+    return found
+
+
+def share_levels(values: Array) -> NDArray[np.int64]:
+    """As `levels`: near 1 a hundredth is another share, though it is a small part of the share itself."""
+    return levels(values, absolute=0.005)
+
+
+def count_levels(values: Array, relative: float = 0.02) -> int:
+    """Different values, as `levels` tells them apart."""
+    return int(levels(values, relative).max(initial=-1)) + 1
 
 
 def count_shares(values: Array) -> int:
-    """Different shares: near 1 a hundredth is another share, though it is a small part of the share itself."""
-    return count_levels(values, absolute=0.005)
+    return int(share_levels(values).max(initial=-1)) + 1

@@ -191,9 +191,9 @@ def test_more_to_be_shown_than_a_model_reads_is_refused(models):
 @pytest.mark.parametrize("name", ["max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"])
 def test_no_row_is_longer_than_the_model_reads_whatever_its_family_calls_that(name, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({name: 128}))
-    assert room(tmp_path, 128, None) == Room(128, 128, 64)
+    assert room(tmp_path, 128, None, "few_shot") == Room(128, 128, 64)
     (tmp_path / "config.json").write_text(json.dumps({"text_config": {name: 128}}))
-    assert room(tmp_path, 128, None) == Room(128, 128, 64)
+    assert room(tmp_path, 128, None, "few_shot") == Room(128, 128, 64)
 
 
 def test_batches_do_not_change_a_score_and_cost_is_that_of_the_rows(reader, library, monkeypatch):

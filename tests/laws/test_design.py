@@ -2,7 +2,7 @@
 
 import csv
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,25 @@ from ratoon.laws.decision.choose import choose
 from ratoon.laws.decision.goals import Stakes
 from ratoon.laws.design.advice import advise, spaced
 from ratoon.laws.design.belief import believe_weakly
-from ratoon.laws.design.next_run import Option, Rule, first_lengths, options, price, propose, stop
+from ratoon.laws.design.next_run import (
+    Option,
+    Outlook,
+    Proposal,
+    Rule,
+    first_lengths,
+    options,
+    price,
+    propose,
+    stop,
+)
 from ratoon.laws.design.rows import Rows
+from ratoon.laws.tables.bring import read_runs
 from ratoon.laws.tables.table import tabulate
 from ratoon.records import Observation
 
 PUBLISHED = [up / "shared" / "published" for up in Path(__file__).parents]
 DATA = next((path for path in PUBLISHED if path.exists()), None)
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "runs.csv"
 OWN, SMALL, TARGET, RIGHT = 160_000, 40_000, 1_200_000, 0.6
 HORIZONS = (50_000, 100_000, 200_000, 400_000)
 ANY = Rule(width=0.0, price=0.0)
@@ -293,13 +305,51 @@ def test_a_choice_is_told_with_the_run_that_would_narrow_it():
     assert found.width_now == choice.interval.high - choice.interval.low
     assert found.regret_now == choice.regret
     assert found.width_after < found.width_now
-    assert found.flops == cost(found.params_non_embedding, found.share, [h for h in HORIZONS if h <= found.tokens])
+    lengths = [h for h in HORIZONS if h < found.tokens]
+    assert found.flops == cost(found.params_non_embedding, found.share, [*lengths, found.tokens])
     assert not advise(choice, observations, stakes=stakes, rule=Rule(1.0)).further.worth_it
     assert "wide already" in advise(choice, observations, stakes=stakes, rule=Rule(1.0)).further.reason
-    # With no run left to make at these lengths, a longer one is told.
+    # With no run left to make at these lengths, a longer one is told too.
     longer = advise(choice, observations, stakes=stakes, rule=Rule(0.01, price=0.0), among=[]).further
     assert longer.tokens == min(2 * max(HORIZONS), TARGET)
     assert f"a run of {longer.tokens:,} tokens" in longer.reason
+
+
+def test_a_longer_run_is_told_where_those_of_the_lengths_there_are_tell_little():
+    runs = read_runs(EXAMPLE, "general=loss_prose,domain=loss_code").observations()
+    asked = {"params_non_embedding": 150_976, "tokens": 800_000, "parent_general": 3.4696, "parent_domain": 4.4402}
+    for tolerance in (0.02, 0.03):
+        config = ChooseConfig(tolerance=tolerance, bootstrap=60)
+        found = choose(runs, **asked, config=config, rule=Rule(width=0.05)).further
+        assert found.tokens == 512_000
+        assert found.width_after < found.width_now / 2
+
+
+def test_a_share_that_was_run_only_short_is_proposed_at_full_length():
+    every = [round(step * 0.05, 2) for step in range(1, 20)]
+    observations = [o for share in every for o in run(share, 4 if share in (0.1, 0.5, 0.9) else 2)]
+    asked = {"params_non_embedding": OWN, "tokens": max(HORIZONS)}  # so that none is longer than the longest
+    stakes = Stakes(truth("general", OWN, max(HORIZONS), 0.4) / 1.02, 4.0, ChooseConfig(bootstrap=60))
+    choice = choose(observations, **asked, parent_general=stakes.general, parent_domain=4.0, config=stakes.config)
+    found = advise(choice, observations, stakes=stakes, rule=Rule(0.001, price=0.0)).further
+    assert found.tokens > HORIZONS[1]
+    assert found.share not in (0.1, 0.5, 0.9)
+
+
+def test_of_a_run_that_is_dull_alone_it_is_said_with_how_many_others_it_helps(monkeypatch):
+    observations = [o for share in (0.1, 0.25, 0.4, 0.7) for o in run(share)]
+    stakes = Stakes(CEILING / 1.02, 4.0, ChooseConfig(bootstrap=60))
+    parents = {"parent_general": stakes.general, "parent_domain": 4.0}
+    choice = choose(observations, params_non_embedding=OWN, tokens=TARGET, **parents, config=stakes.config)
+    dull = Proposal(Option(0.5, OWN, HORIZONS, 1.0), 0.01, 0.2, 0.199, 0.1, 0.1)
+
+    def told(*widths):
+        ahead = tuple(Outlook(2.0 + n, width, 0.1) for n, width in enumerate(widths))
+        monkeypatch.setattr("ratoon.laws.design.advice.propose", lambda *_: [replace(dull, together=ahead)])
+        return advise(choice, observations, stakes=stakes, rule=Rule(0.01)).further.reason
+
+    assert "only together with others: 3 runs would take" in told(0.198, 0.1, 0.05)
+    assert "neither it nor 3 runs together" in told(0.199, 0.199)
 
 
 # ---------------------------------------------------------------- published

@@ -1,12 +1,15 @@
 """The engine that fits every law: what it reaches, what it says of itself, and what it refuses."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
 from ratoon.config import ConfigError
-from ratoon.laws.equations import chinchilla, dcpt
+from ratoon.laws.equations import chinchilla, dcpt, injection
 from ratoon.laws.fitting.fit import fit
+from ratoon.laws.fitting.folds import leave_out
 from ratoon.laws.fitting.objective import ABSOLUTE, HUBER, SQUARES, Objective
 from ratoon.laws.fitting.pin import would_pin
 
@@ -82,6 +85,17 @@ def test_a_well_spread_table_leaves_nothing_loose_and_asks_for_no_run():
     assert found.identification.noise == pytest.approx(0.001 * np.sqrt(3), rel=0.5)
 
 
+def test_a_run_that_is_asked_for_can_be_made():
+    N, D, p = np.array(list(itertools.product([1e8, 4e8], [1e6, 1e7], [0, 0.3, 0.6]))).T
+    inputs = {"N": N, "D": D, "p": p, "L0": np.full(12, 2.3)}
+    for seed in range(6):
+        noise = 1 + 0.2 * np.random.default_rng(seed).normal(size=12)
+        loss = 2.3 + 0.9 * (D / 1e9) ** 0.3 * ((1 + 5 * p) * N / 1e9) ** -0.4 * noise
+        if pin := would_pin(fit(injection.FORM, inputs, loss, hold_out=False), inputs):
+            assert pin.inputs["p"] <= 1  # a share
+            assert pin.inputs["L0"] == 2.3  # what the parent had
+
+
 def test_weights_count_as_repeats_would():
     inputs, loss = scattered(n=20)
     weights = np.where(np.arange(20) < 5, 3.0, 1.0)
@@ -131,3 +145,17 @@ def test_inputs_of_another_length_and_missing_ones_are_refused():
         fit(chinchilla.FORM, {"N": inputs["N"], "D": inputs["D"][:9]}, loss)
     with pytest.raises(ConfigError, match="no D among the inputs"):
         fit(chinchilla.FORM, {"N": inputs["N"]}, loss)
+
+
+@pytest.mark.parametrize("off", [0.0, 1e-15, 1e-9, 1e-4])
+def test_a_ratio_is_held_out_with_every_run_of_it_however_its_share_was_rounded(off):
+    asked = np.repeat([0.1, 0.3, 0.5, 0.7, 0.9], 4)
+    recorded = asked + off * np.tile([-1, 0, 0.5, 1], 5)
+    held = [fold.keep for fold in leave_out({"r": recorded}) if fold.name == "a ratio"]
+    assert [keep.tolist() for keep in held] == [(asked != ratio).tolist() for ratio in (0.3, 0.5, 0.7)]
+
+
+def test_a_mixture_is_held_out_with_every_run_of_it():
+    mixtures = np.repeat(np.random.default_rng(0).dirichlet(np.ones(3), 6), 3, axis=0)
+    rounded = mixtures * (1 + 1e-15 * np.random.default_rng(1).normal(size=mixtures.shape))
+    assert [(~fold.keep).sum() for fold in leave_out({"h": rounded})] == [3] * 6

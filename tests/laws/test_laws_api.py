@@ -544,6 +544,16 @@ def test_rows_of_one_size_and_length_are_the_runs_of_mixtures():
         MixtureRuns.of_table(read_runs(planted()))
 
 
+def test_mixtures_of_nearly_one_length_are_of_one_length():
+    random = np.random.default_rng(0)
+    shares = random.dirichlet(np.ones(2), 20)
+    lengths = [1e9 + float(more) for more in random.integers(0, 4_000_000, 20)]
+    table = {"web": shares[:, 0], "code": shares[:, 1], "tokens": lengths, "loss_a": 2 + shares[:, 0]}
+    runs = MixtureRuns.of_table(read_runs({k: list(v) for k, v in table.items()}, "h=web+code,loss=loss_a"))
+    assert len(runs) == 20
+    assert not any("different D" in note for note in runs.notes)
+
+
 def test_a_study_believes_one_law_of_each_loss_and_shows_all(ratio_study):
     assert {one.law for one in ratio_study.laws} == {"warm", "dcpt", "cmr"}
     for role in ("general", "domain"):

@@ -143,6 +143,9 @@ def test_a_tolerance_everything_meets_lets_the_domain_have_it_all():
 def test_scarce_domain_text_caps_the_share():
     choice = ask(sweep(), available=24_000, domain_epochs=10)
     assert (choice.share, choice.reason) == (0.2, "limited by domain data")
+    assert "at 0.2 the domain text is read 10.0 times" in choice.warnings[-1]  # and no law of a share counts repeats
+    plenty = ask(sweep(), available=TARGET, domain_epochs=10)
+    assert not any("is read" in line for line in plenty.warnings)
     with pytest.raises(ConfigError, match="add domain text, shorten the run"):
         ask(sweep(), available=100, domain_epochs=10)
 

@@ -277,6 +277,14 @@ def test_repeated_seeds_tell_the_noise_where_the_law_does_not():
     assert repeated(inputs, Lanes.of(groups, inputs)) is None
 
 
+def test_seeds_whose_shares_were_realised_repeat_each_other():
+    inputs, groups = sweep()
+    again = {name: np.tile(values, 2) for name, values in inputs.items()}
+    lanes = Lanes.of([f"{name}-{seed}" for seed in (0, 1) for name in groups], again)
+    realised = {**again, "r": again["r"] + 1e-4 * again["r"] * np.repeat([0, 1], len(groups))}
+    assert np.array_equal(repeated(realised, lanes), repeated(again, lanes))
+
+
 # ---------------------------------------------------------------- profile likelihood
 
 

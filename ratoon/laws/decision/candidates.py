@@ -10,7 +10,7 @@ from ratoon.config import ChooseConfig, ConfigError, Role
 from ratoon.laws.decision.sizes import Starts, as_one_size, folds, size_doubt
 from ratoon.laws.equations import cmr, dcpt, warm
 from ratoon.laws.fitting.fit import Fit, fit
-from ratoon.laws.form import Array, Form
+from ratoon.laws.form import Array, Form, share_levels
 from ratoon.laws.intervals.forecast import Forecast, forecast
 from ratoon.laws.tables.table import Table
 from ratoon.records import LawReport
@@ -80,9 +80,11 @@ class Candidate:
 
     @property
     def inner_shares(self) -> Array:
-        """The evaluated corpus's own shares that were tried, without 0 and 1."""
+        """The evaluated corpus's own shares that were tried, without 0 and 1: each once, however it was rounded."""
         own = self.table.runs.own
-        return np.unique(own[(own > 0) & (own < 1)])
+        own = own[(own > 0) & (own < 1)]
+        level = share_levels(own)
+        return np.array([np.median(own[level == one]) for one in np.unique(level)])
 
     def doubts(self, config: ChooseConfig) -> list[str]:
         """What a reader should know before believing it."""

@@ -17,6 +17,8 @@ from ratoon.laws.tables.nats import refuse_parent_unit
 from ratoon.laws.tables.table import own_share
 from ratoon.records import Choice, Interval, LawReport, Observation, RatioPoint
 
+FRESH = 4.0  # times that text is read nearly as if it were fresh (arXiv:2305.16264)
+
 
 @dataclass(frozen=True)
 class FitReport:
@@ -62,7 +64,19 @@ def choose(
         refuse_parent_unit(observations, params_non_embedding, role, loss)
     largest = believed.largest(stakes.ceiling)
     choice = _told(believed, stakes, decide(believed, stakes, largest, available_domain_tokens), largest)
+    if said := _repeats(choice, available_domain_tokens):
+        choice = choice.model_copy(update={"warnings": (*choice.warnings, said)})
     return choice if rule is None else _advised(choice, observations, stakes, rule)
+
+
+def _repeats(choice: Choice, available: int | None) -> str | None:
+    """Said of text that is read often: no law of a share counts repeats, beyond what the runs themselves repeated."""
+    if not available or (times := choice.share * choice.tokens / available) <= FRESH:
+        return None
+    return (
+        f"at {choice.share:g} the domain text is read {times:.1f} times; domain loss is foretold as the runs read "
+        f"theirs, and will be higher where they read it less often: `ratoon choose scarce` counts repeats"
+    )
 
 
 def _advised(choice: Choice, observations: Sequence[Observation], stakes: Stakes, rule: Rule) -> Choice:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ratoon.laws.form import Array, Inputs, Mask, count_levels
+from ratoon.laws.form import Array, Inputs, Mask, count_levels, share_levels
 
 STRETCH = 1.5  # beyond the longest that is kept; dense checkpoints just below it would tell nothing
+ROUNDED = 6  # digits of a share that tell mixtures apart: the rest is arithmetic
 FEW_MIXTURES = 12  # up to which each is left out alone
 
 
@@ -23,8 +24,8 @@ def leave_out(inputs: Inputs) -> list[Fold]:
     if "D" in inputs:
         found.append(_longest(inputs))
     if "r" in inputs:
-        ratios = np.unique(inputs["r"])
-        found += [Fold("a ratio", ~np.isclose(inputs["r"], ratio)) for ratio in ratios[1:-1]]
+        ratios = share_levels(inputs["r"])
+        found += [Fold("a ratio", ratios != inner) for inner in range(1, ratios.max())]
     elif "N" in inputs and count_levels(inputs["N"]) >= 4:
         found.append(Fold("largest models", inputs["N"] <= inputs["N"].max() / STRETCH))
         if "D" in inputs:
@@ -45,7 +46,7 @@ def _longest(inputs: Inputs) -> Fold:
 
 
 def _mixtures(h: Array) -> list[Fold]:
-    names, member = np.unique(h, axis=0, return_inverse=True)
+    names, member = np.unique(h.round(ROUNDED), axis=0, return_inverse=True)
     member = member.ravel()
     if len(names) > FEW_MIXTURES:
         deck = np.random.default_rng(0).permutation(len(names))

@@ -12,6 +12,8 @@ RATIOS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 REACH = 2.0  # times beyond the smallest and the largest tried that a further run may lie
 LEVELS = 5  # of each input, among those tried
 NUDGE = 1e-5
+SHARES = ("p", "new")  # beside r: at most 1
+MEASURED = ("L0", "k1", "k2")  # what was found of a model or a domain, which no run can choose
 OWN_MIXTURE = 0.9  # the share of one domain in a mixture made to tell its effect
 
 
@@ -80,7 +82,10 @@ def _levels(name: str, values: Array) -> Array:
         return np.array(RATIOS)
     tried = np.unique(values)
     tried = tried[np.linspace(0, len(tried) - 1, min(LEVELS, len(tried))).round().astype(int)]
-    return np.unique(np.concatenate([tried, [tried.min() / REACH, tried.max() * REACH]]))
+    if name in MEASURED:
+        return tried
+    reached = np.unique(np.concatenate([tried, [tried.min() / REACH, tried.max() * REACH]]))
+    return np.unique(np.minimum(reached, 1.0)) if name in SHARES else reached
 
 
 def _slopes(fitted: Fit, inputs: Inputs) -> Array:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from ratoon.config import ConfigError
 from ratoon.laws.fitting.identify import scatter
-from ratoon.laws.form import Array, Inputs
+from ratoon.laws.form import Array, Inputs, share_levels
 from ratoon.laws.intervals.lanes import Lanes
 
 REPEATS = 3  # runs that repeat another, from which on they alone tell the noise: fewer leave it to a factor of three
@@ -54,7 +54,8 @@ def differences(progress: ArrayLike, loss: ArrayLike, groups: Sequence[str]) -> 
 
 def repeated(inputs: Inputs, lanes: Lanes) -> Array | None:
     """(n, points) which observations are of the same inputs; None where too few runs repeat others."""
-    table = np.concatenate([values.reshape(len(lanes), -1) for values in inputs.values()], axis=1)
+    told = [share_levels(values) if name == "r" else values for name, values in inputs.items()]
+    table = np.concatenate([values.reshape(len(lanes), -1) for values in told], axis=1)
     _, point = np.unique(table, axis=0, return_inverse=True)
     held: dict[int, set[int]] = {}
     for at, lane in zip(point.ravel().tolist(), lanes.member.tolist(), strict=True):

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ratoon.config import ConfigError
-from ratoon.laws.form import Array
+from ratoon.laws.form import Array, count_levels
 from ratoon.laws.tables.runtable import RunTable
 
 EXACT = 1e-6  # by which the shares of a row may miss one without a word
+SAME = 0.02  # relative: sizes and lengths this near are one
 FEWEST = 8  # different mixtures below which nothing can be held out
 
 
@@ -85,10 +86,11 @@ class MixtureRuns:
         for name in ("N", "D"):
             if name in table.inputs and np.ptp(values := table.inputs[name][keep]) > 0:
                 wanted = (target or {}).get(name, values.max())
-                tried = np.unique(values[values > 0])
+                tried = values[values > 0]
                 nearest = float(tried[np.abs(np.log(tried / wanted)).argmin()])
-                keep &= table.inputs[name] == nearest
-                notes.append(f"of {len(tried)} different {name} the rows of {nearest:,.0f} are read")
+                keep &= np.isclose(table.inputs[name], nearest, rtol=SAME)
+                if (different := count_levels(tried, SAME)) > 1:
+                    notes.append(f"of {different} different {name} the rows of {nearest:,.0f} are read")
         h, domains = table.inputs["h"][keep], table.domains
         if not (had := (h > 0).any(axis=0)).all():
             never = ", ".join(name for name, tried in zip(domains, had, strict=True) if not tried)

@@ -11,7 +11,7 @@ from typing import get_args
 from ratoon.config import ConfigError, Role
 from ratoon.records import Observation
 
-SAME = 1.02  # sizes within this factor are one
+SAME = 1.02  # sizes, or lengths, within this factor are one
 
 
 def same_size(one: float, other: float) -> bool:
