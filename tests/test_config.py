@@ -55,6 +55,11 @@ def test_a_ratio_in_percent_is_refused(project):
     )
 
 
+def test_a_tolerance_in_percent_is_refused(project):
+    message = refused(project(lambda raw: raw["choose"].update(tolerance=3)))
+    assert message == "params.yaml: choose.tolerance: Input should be less than 1 (found 3)"
+
+
 def test_fewer_than_five_ratios_are_refused(project):
     assert "3 ratios; the laws need at least five" in refused(
         project(lambda raw: raw["sweep"].update(ratios=[0.1, 0.2, 0.3]))

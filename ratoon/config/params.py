@@ -75,7 +75,7 @@ class Ask(Declared):
     sources: tuple[Name, ...] | None = Field(None, description="sources to read, in place of refresh.sources: a,b")
     budget: str | None = Field(None, description="an entry of budgets in params.yaml, such as small")
     ratio: Share | None = Field(None, description="take this domain share and do not choose one, 0..1")
-    tolerance: PositiveFloat | None = Field(None, description="how far general loss may rise, 0.02 for 2%")
+    tolerance: PositiveFloat | None = Field(None, lt=1, description="how far general loss may rise, 0.02 for 2%")
     tokens: PositiveInt | None = Field(None, description="tokens of the target run")
     seed: int | None = Field(None, description="order of the data and of every draw")
     force: bool = Field(False, description="go on even where nothing is new since the last refresh")

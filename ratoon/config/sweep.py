@@ -101,7 +101,9 @@ class SweepConfig(Declared):
 
 
 class ChooseConfig(Declared):
-    tolerance: PositiveFloat = Field(0.02, description="how far general loss may rise above the parent's, relative")
+    tolerance: PositiveFloat = Field(
+        0.02, lt=1, description="how far general loss may rise above the parent's, relative"
+    )
     confidence: float = Field(0.9, gt=0.5, lt=1, description="with which the chosen ratio must stay under it")
     goal: Literal["ceiling", "weighted"] = Field(
         "ceiling",
