@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ratoon import config, records
-from ratoon.config import Ask, Base, ConfigError, Params, Source
+from ratoon.config import Ask, Base, ConfigError, Params, Scratch, Source
 from ratoon.corpus.portions import shares
 from ratoon.layout import Layout
 from ratoon.records import Refresh
@@ -107,6 +107,11 @@ def resolve(root: Path, ask: Ask) -> tuple[Params, Base, tuple[Source, ...]]:
     """
     params = config.load(root, budget=ask.budget, changes=ask.changes())
     base = config.base(root, params.refresh.base)
+    if isinstance(base.weights, Scratch) and base.weights.tokenizer:
+        raise ConfigError(
+            f"params.yaml: refresh.base: {base.name!r} reads the rows of {base.weights.tokenizer!r}, as its proxy; to "
+            f"refresh a model of this shape, declare a base without `tokenizer` in models/bases, and name it here"
+        )
     if base.name not in params.prepare.bases:
         raise ConfigError(
             f"params.yaml: prepare.bases: {base.name!r} is not among {list(params.prepare.bases)}; "

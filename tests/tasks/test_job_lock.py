@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from ratoon.config import ConfigError
+from ratoon.config import Ask, ConfigError
 from ratoon.layout import Layout
-from tasks.job import alone
+from tasks.job import alone, resolve
 
 
 def test_a_second_refresh_of_the_same_model_is_refused_until_the_first_ends(tmp_path):
@@ -21,3 +21,8 @@ def test_a_second_refresh_of_the_same_model_is_refused_until_the_first_ends(tmp_
         pass
     with alone(job):
         pass
+
+
+def test_a_proxy_that_has_no_rows_of_its_own_is_no_base_to_refresh():
+    with pytest.raises(ConfigError, match=r"refresh\.base: 'pico' reads the rows of 'nano', as its proxy; to refresh"):
+        resolve(Path(__file__).parents[2], Ask(base="pico"))
