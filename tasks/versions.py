@@ -70,18 +70,19 @@ def repro(
     """
     ready(root)
     unpushed = Layout(root).unpushed
-    before = unpushed.exists()
+    # What is owed is read and written in the lock too: another run may send it, or owe more, the moment that is free.
     with dvc_locks.writer(root, report, wait_seconds), within or nullcontext():
+        before = unpushed.exists()
         if not before:  # written first: what a killed repro made is pushed by the next refresh too
             records.write_text(unpushed, "")
         how = ["--force", "--single-item"] if forced else []
         said = patiently(root, ["repro", *how, *targets], report, wait_seconds, as_writer=True)
-    made = hashes(root)
-    if said.ran or said.code or before:
-        # By hash: `dvc push` sends what dvc.lock names by then, which may be a later edition.
-        records.write_text(unpushed, "\n".join(sorted({*unpushed.read_text().split(), *made.values()})))
-    else:
-        unpushed.unlink()
+        made = hashes(root)
+        if said.ran or said.code or before:
+            # By hash: `dvc push` sends what dvc.lock names by then, which may be a later edition.
+            records.write_text(unpushed, "\n".join(sorted({*unpushed.read_text().split(), *made.values()})))
+        else:
+            unpushed.unlink()
     if said.code:
         raise_failed(said)
     return Repro(tuple(said.ran), made)
@@ -103,6 +104,8 @@ def push(root: Path) -> None:
     with dvc_locks.writer(root):
         said = patiently(root, ["push"], None, 600.0, as_writer=True)
         why = reason(said) if said.code else earlier(root)
+        if not why:
+            Layout(root).unpushed.unlink(missing_ok=True)
     if why:
         raise RemoteUnavailable(
             f"DVC remote {name!r} at {shown(url)} did not take the editions: {shown(why)}\n"
@@ -110,7 +113,6 @@ def push(root: Path) -> None:
             f"or run `dvc push`\n  `dvc remote modify {name} url ...` sets another remote, and refresh.push: later in "
             f"params.yaml goes on without"
         )
-    Layout(root).unpushed.unlink(missing_ok=True)
 
 
 def earlier(root: Path) -> str:

@@ -1,16 +1,20 @@
 """Promises of the door to DVC and Git."""
 
+import fcntl
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from ratoon.config import ConfigError
+from ratoon.layout import Layout
 from tasks import commits, dvc_locks, versions
+from tasks.dvc_process import Said
 
 STAGES = """
 stages:
@@ -229,3 +233,32 @@ def test_an_output_as_it_was_is_laid_out_from_the_cache_and_only_what_is_wanted(
     assert files[0].read_text() == "one"
     with pytest.raises(ConfigError, match="dvc fetch"):
         versions.lay_out(root, "0" * 32 + ".dir", tmp_path / "none", lambda name: True)
+
+
+def test_what_is_owed_changes_while_no_other_run_may_send_it(root, monkeypatch):
+    unpushed, seen = Layout(root).unpushed, []
+
+    def held():
+        with (root / ".dvc" / "tmp" / "ratoon.lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+    def watched(change):
+        def changed(path, *given, **named):
+            if path == unpushed:
+                seen.append(held())
+            return change(path, *given, **named)
+
+        return changed
+
+    monkeypatch.setattr(versions.records, "write_text", watched(versions.records.write_text))
+    monkeypatch.setattr(Path, "unlink", watched(Path.unlink))
+    monkeypatch.setattr(versions, "patiently", lambda *given, **named: Said())
+    versions.repro(root)
+    versions.repro(root)
+    versions.push(root)
+    assert len(seen) >= 5
+    assert all(seen)
