@@ -7,7 +7,7 @@ from prefect.states import State
 
 from flows.prepare import prepare
 from ratoon.config import Ask
-from tasks.declared import FLOW, left
+from tasks.declared import FLOW, left_for_later
 from tasks.drift import measure_drift
 from tasks.job import reading
 from tasks.prepare import open_job
@@ -26,7 +26,7 @@ def drift(ask: Ask = NOTHING_ASKED) -> dict[str, object] | State:
     try:
         prepare(ask)
     except BeingRead as error:
-        return left(error)
+        return left_for_later(error)
     job = open_job(Path.cwd(), ask)
     with gpu_slots(job), reading(job):
         return measure_drift(job).model_dump(mode="json")

@@ -7,7 +7,7 @@ from prefect.states import State
 
 from ratoon.config import Ask
 from tasks import announce, embedded
-from tasks.declared import FLOW, left
+from tasks.declared import FLOW, left_for_later
 from tasks.job import question_answered, resolve
 from tasks.live import warn
 from tasks.prepare import make_base, make_editions, open_job, push_editions, show_funnel
@@ -30,7 +30,7 @@ def prepare(ask: Ask = EVERYTHING) -> dict[str, list[str]] | State:
     try:
         ran, _ = make_editions(root, ask)
     except BeingRead as error:
-        return left(error)
+        return left_for_later(error)
     show_funnel(root, ask)
     make_base(root, ask)
     if params.refresh.push and (ran or owed(root)):

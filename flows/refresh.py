@@ -21,7 +21,7 @@ from tasks.arms import check_arms
 from tasks.assess import build_suite
 from tasks.catch_up import given_way
 from tasks.concluding import Begun, begin, cut_short, end, registered, verdict_in
-from tasks.declared import FLOW, left
+from tasks.declared import FLOW, left_for_later
 from tasks.history import look_back, look_closer, remember
 from tasks.intact import check_intact
 from tasks.job import Job, alone, latest_folder, question_answered
@@ -40,7 +40,7 @@ DEFAULT = Ask()
 @flow(name="refresh", **FLOW)
 def refresh(ask: Ask = DEFAULT) -> State:
     """One whole refresh. Ends Completed with "nothing new" where text and parameters are those of the last one.
-    One that was cut short after its verdict is ended first, whatever is asked.
+    One of the same text and parameters that was cut short after its verdict is ended in place of another.
 
     Where a run under way reads a source that has new text, a deployment ends Cancelled, as prepare does.
     """
@@ -53,7 +53,7 @@ def refresh(ask: Ask = DEFAULT) -> State:
         try:
             prepare(ask)
         except BeingRead as error:
-            return left(error)
+            return left_for_later(error)
         job = open_job(Path.cwd(), ask)
     begun = cut_short(job)
     if begun is not None:

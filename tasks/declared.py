@@ -18,7 +18,7 @@ FLOW: dict[str, Any] = {
 }
 
 
-def left(error: BeingRead) -> State:
+def left_for_later(error: BeingRead) -> State:
     """What a deployment ends with: nothing failed, and its next run takes the text. To a person, and to the flow that
     this one is a part of, the letter itself is raised.
     """
