@@ -4,9 +4,8 @@ import pytest
 from planted_runs import observation
 
 from ratoon.config import ConfigError
-from ratoon.laws.decision.sizes import starts
 from ratoon.laws.tables.nats import refuse_parent_unit
-from ratoon.laws.tables.parents import parent_losses
+from ratoon.laws.tables.parents import parent_losses, starts
 
 LOSSES = {"prose": 3.4, "wiki": 2.8}
 

@@ -8,10 +8,11 @@ from planted_runs import observation
 
 from ratoon.config import ChooseConfig
 from ratoon.laws.decision.choose import choose
-from ratoon.laws.decision.sizes import as_one_size, starts
+from ratoon.laws.decision.sizes import as_one_size
 from ratoon.laws.equations import warm
 from ratoon.laws.equations.dcpt import DCPT
 from ratoon.laws.fitting.fit import fit
+from ratoon.laws.tables.parents import starts
 from ratoon.laws.tables.table import tabulate
 
 DOMAIN = DCPT(E=0.6, A=0.3, a=0.3, B=0.5, n=0.5, b=0.5, C=1.0, e=0.02, c=0.3)

@@ -15,9 +15,9 @@ from ratoon.config import ChooseConfig, ConfigError, Role
 from ratoon.laws.decision.believe import GRID, around
 from ratoon.laws.decision.candidates import Candidate, fit_all
 from ratoon.laws.decision.goals import INTERIOR
-from ratoon.laws.decision.sizes import starts
 from ratoon.laws.form import Array, count_levels
 from ratoon.laws.size import train_flops
+from ratoon.laws.tables.parents import starts
 from ratoon.laws.tables.table import Table, own_share, tabulate
 from ratoon.records import Interval, Observation
 

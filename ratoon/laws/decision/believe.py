@@ -9,10 +9,10 @@ from numpy.typing import ArrayLike
 
 from ratoon.config import ChooseConfig, ConfigError, Role
 from ratoon.laws.decision.candidates import Candidate, fit_all, pick, spread, weigh
-from ratoon.laws.decision.sizes import starts
 from ratoon.laws.fitting.runs import Runs
 from ratoon.laws.form import Array, count_levels
 from ratoon.laws.intervals.forecast import Forecast
+from ratoon.laws.tables.parents import starts
 from ratoon.laws.tables.table import Table, own_share, tabulate
 from ratoon.records import Interval, Observation, RatioPoint
 

@@ -24,8 +24,7 @@ from ratoon.config import Role
 from ratoon.laws.fitting.fit import Fit
 from ratoon.laws.fitting.folds import Fold, leave_out
 from ratoon.laws.form import Array, Inputs, count_levels
-from ratoon.laws.tables.parents import SAME as SAME
-from ratoon.laws.tables.parents import starts as starts
+from ratoon.laws.tables.parents import SAME
 from ratoon.laws.tables.table import Table
 
 Starts = Mapping[Role, Mapping[float, float]]  # role -> parameters -> its model's loss before training, nats per token

@@ -15,7 +15,6 @@ from ratoon.config import ChooseConfig, ConfigError, Role
 from ratoon.laws.decision.believe import Far, far, refuse_unasked
 from ratoon.laws.decision.goals import Stakes
 from ratoon.laws.decision.joint import Schedule, Space, Stage, best_stage, check, ends_of
-from ratoon.laws.decision.sizes import SAME
 from ratoon.laws.equations import dynamics
 from ratoon.laws.equations.dynamics import MILLION, Dynamics, Sums
 from ratoon.laws.fitting.fit import Fit, fit
@@ -24,6 +23,7 @@ from ratoon.laws.fitting.runs import Runs
 from ratoon.laws.form import count_levels
 from ratoon.laws.intervals.forecast import bootstrap
 from ratoon.laws.tables.nats import refuse_told_unit
+from ratoon.laws.tables.parents import SAME
 from ratoon.laws.tables.runtable import RunTable
 
 SUMS = ("S1pt", "S2pt", "S1cpt", "S2cpt")
